@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+# Syscall User Dispatch in Rust: the front door. What the targets do is in
+# scripts/; what they mean is in 'make help'.
+
+TOP := $(CURDIR)
+BUILD := $(abspath $(or $(O),build))
+export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD SEED OPS
+export PATH := $(BUILD)/bin:$(PATH)
+# Kbuild has variables of the same names; ours reach it through the scripts.
+unexport O MAKEOVERRIDES
+MAKEFLAGS += --no-print-directory
+
+# KERNEL=upstream stands for the unpatched kernel wherever one is booted.
+KERNEL ?= ours
+image.ours := $(BUILD)/bzImage
+image.upstream := $(BUILD)/bzImage.upstream
+image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is neither 'ours' nor 'upstream'))
+
+demo := $(BUILD)/kernel/ours/samples/syscall_user_dispatch/personality
+
+# The directories that mirror the kernel tree.
+mirrored := $(wildcard Documentation arch include kernel rust samples tools)
+series := $(shell find patches $(mirrored)) scripts/series.sh
+
+define help
+  make run                 the demonstration on the patched kernel, from nothing
+  make test                all tests; the closing line counts them
+  make shell               a shell in the patched kernel, over this machine's files
+  make exec CMD='...'      one command in it: its output, its exit status
+
+  make build               only build it: build/bzImage, build/vmlinux
+  make check               static checks
+  make kunit               the policy's unit tests, in the guest
+  make kselftest           upstream's selftests and ours, in the guest
+  make clean               remove build/
+  make distclean           remove the downloads and built tools as well
+
+  KERNEL=upstream          (shell, exec, kselftest) the unpatched kernel instead
+  KDIR=/path               a kernel tree of your own; it is only read
+  J=N                      jobs; O=, RUSTC=, BINDGEN=, LLVM= as in the kernel
+endef
+export help
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: run build build-upstream test check kunit kselftest shell exec help clean distclean setup source
+
+run: $(BUILD)/bzImage
+	@scripts/guest.sh $< $(demo)
+
+help:
+	@echo "$$help"
+
+build: $(BUILD)/bzImage
+build-upstream: $(BUILD)/bzImage.upstream
+
+shell: $$(image)
+	@scripts/guest.sh $<
+
+exec: $$(image)
+	@[ -n "$$CMD" ] || { echo "error: nothing to run; say for example: make exec CMD='uname -r'" >&2; exit 2; }
+	@GUEST_QUIET=1 scripts/guest.sh $< "$$CMD"
+
+.SECONDEXPANSION:
+
+# Each step leaves a stamp; a tree of the user's own is looked at each time.
+$(BUILD)/.setup: scripts/setup.sh scripts/lib.sh
+	@scripts/setup.sh
+	@touch $@
+
+$(BUILD)/.source: $(BUILD)/.setup scripts/source.sh $(if $(KDIR),FORCE)
+	@scripts/source.sh
+	@touch $@
+
+$(BUILD)/.series: $(BUILD)/.source $(series)
+	@scripts/series.sh
+	@touch $@
+
+$(BUILD)/bzImage: $(BUILD)/.series $(TOP)/configs/base.config $(TOP)/configs/ours.config scripts/kernel.sh
+	@scripts/kernel.sh ours $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/ours.config
+	@ln -sfn kernel/ours/vmlinux $(BUILD)/vmlinux
+	@ln -sfn kernel/ours/arch/x86/boot/bzImage $@
+
+$(BUILD)/bzImage.upstream: $(BUILD)/.source $(TOP)/configs/base.config scripts/kernel.sh
+	@scripts/kernel.sh upstream $(BUILD)/pristine $(TOP)/configs/base.config
+	@ln -sfn kernel/upstream/vmlinux $(BUILD)/vmlinux.upstream
+	@ln -sfn kernel/upstream/arch/x86/boot/bzImage $@
+
+# The results of all tests are KTAP in build/results; the closing line counts
+# what is in there.
+results := $(BUILD)/results
+report := $(BUILD)/bin/report
+# Upstream's own tests of the mechanism, and ours beside them.
+suites := syscall_user_dispatch ptrace:get_set_sud
+
+$(report): scripts/report.rs $(BUILD)/.setup
+	@rustc --edition 2021 -O -o $@ $<
+
+# The selftests of the patched tree, upstream's among them, as lib.mk installs them.
+$(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage
+	@scripts/kselftest.sh syscall_user_dispatch ptrace
+
+# test-in,KERNEL,SUITES: boots one guest, which leaves what each suite said.
+define test-in
+@rm -rf $(results)/$(1) && mkdir -p $(results)/$(1)
+@GUEST_LOG=$(1) GUEST_TIMEOUT=1500 GUEST_RW=$(results)/$(1) GUEST_APPEND=kunit.enable=1 \
+	scripts/guest.sh $(image.$(1)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)"
+endef
+
+parse-kunit = $(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap
+
+test: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(report)
+	$(call test-in,ours,kunit samples $(suites))
+	@$(parse-kunit)
+	@mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
+	@$(report) $(results)/host/*.tap $(results)/ours/*.tap
+
+check: $(BUILD)/bzImage $(report)
+	@mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
+	@$(report) $(results)/host/check.tap
+
+kunit: $(BUILD)/bzImage $(report)
+	$(call test-in,ours,kunit)
+	@$(parse-kunit)
+	@$(report) $(results)/ours/kunit.tap
+
+kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(report)
+	$(call test-in,$(KERNEL),$(suites))
+	@$(report) $(results)/$(KERNEL)/*.tap
+
+clean:
+	@rm -rf $(BUILD)
+
+distclean: clean
+	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/syscall-user-dispatch"
+
+FORCE:

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The effects: what happens to the task whose syscall does not run.
+
+use super::task::Entry;
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+/// Hands the syscall back to the thread, as SIGSYS with all that is known about it.
+pub(crate) fn dispatch(mut entry: Entry) {
+    // Zeroed, padding included, as by `clear_siginfo()`: it is copied to user space.
+    let mut siginfo: bindings::kernel_siginfo = zeroed();
+
+    // CAST: Small positive constants, which bindgen takes for unsigned.
+    siginfo.__bindgen_anon_1.si_signo = bindings::SIGSYS as c_int;
+    siginfo.__bindgen_anon_1.si_code = bindings::SYS_USER_DISPATCH as c_int;
+    siginfo.__bindgen_anon_1._sifields._sigsys = bindings::__sifields__bindgen_ty_7 {
+        _call_addr: entry.address() as *mut c_void,
+        _syscall: entry.number(),
+        _arch: entry.arch(),
+    };
+
+    entry.mark_undone();
+    entry.rollback();
+
+    // SAFETY: `siginfo` is a complete description of a signal, and the current task may be sent
+    // one on its way into a syscall.
+    unsafe { bindings::force_sig_info(&mut siginfo) };
+}
+
+/// Kills the task, and with it its thread group, by a `signal` that nothing can stop.
+pub(crate) fn kill(mut entry: Entry, signal: u32) {
+    entry.mark_undone();
+
+    // CAST: A signal number, which bindgen takes for unsigned.
+    //
+    // SAFETY: The current task may be sent a signal on its way into a syscall.
+    unsafe { bindings::force_exit_sig(signal as c_int) };
+}

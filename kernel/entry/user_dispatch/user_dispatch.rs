@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Syscall User Dispatch.
+//!
+//! A thread names a range of addresses whose syscalls run directly, and a selector byte in its own
+//! memory that decides about all others: they run, or come back to the thread as SIGSYS. See
+//! `Documentation/admin-guide/syscall-user-dispatch.rst`.
+//!
+//! This file holds the doors, through which the C code comes in. From here calls go one way:
+//!
+//! ```text
+//! user_dispatch ──> policy      what is right and what follows, as plain values
+//!               ──> task        the state, work flag and registers of a task
+//!               ──> selector    the byte in user memory
+//!               ──> effects     SIGSYS and the fatal exits ──> task
+//! ```
+//!
+//! C header: [`include/linux/syscall_user_dispatch.h`](srctree/include/linux/syscall_user_dispatch.h)
+
+use kernel::{
+    bindings,
+    error::from_result,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+
+mod effects;
+mod policy;
+mod selector;
+mod task;
+
+use policy::{
+    Request,
+    Verdict, //
+};
+use task::{
+    Entry,
+    Task, //
+};
+
+/// Decides about a syscall of an armed thread. Returns whether it must not run.
+///
+/// # Safety
+///
+/// Must be called on a syscall entry of the current task, whose work flag is set, in a context
+/// that may sleep, before any other work of the entry, with the task's user registers and its
+/// `syscall_dispatch`.
+#[export]
+pub unsafe extern "C" fn syscall_user_dispatch(
+    regs: *mut bindings::pt_regs,
+    state: *mut bindings::syscall_user_dispatch,
+) -> bool {
+    // SAFETY: By the safety requirements; tracers come after us.
+    let entry = unsafe { Entry::new(regs, state) };
+
+    if entry.exempt().contains(entry.address()) {
+        return false;
+    }
+
+    let selector = entry.selector();
+    let verdict = if selector.is_null() {
+        Verdict::Dispatch
+    } else {
+        // SAFETY: A selector is installed only if `Request::validate()` accepts it, which asks
+        // `selector::is_user()`. This is a syscall entry, where page faults are allowed.
+        Verdict::of(unsafe { selector::read(selector) })
+    };
+
+    if let Verdict::Run = verdict {
+        return false;
+    }
+
+    refuse(entry, verdict)
+}
+
+/// Carries out a verdict other than [`Verdict::Run`], but for the trampolines of the vDSO: user
+/// space cannot make them exempt, and a signal handler must be able to return. Returns whether the
+/// syscall must not run.
+///
+/// The trampolines come before the region in the order of things, yet asking about them last is
+/// the same, as long as it precedes every effect: reading the selector has none.
+#[cold]
+fn refuse(entry: Entry, verdict: Verdict) -> bool {
+    if entry.is_vdso_sigreturn() {
+        return false;
+    }
+
+    match verdict {
+        Verdict::Run => return false,
+        Verdict::Dispatch => effects::dispatch(entry),
+        Verdict::BadSelector => effects::kill(entry, bindings::SIGSYS),
+        Verdict::NoSelector => effects::kill(entry, bindings::SIGSEGV),
+    }
+
+    true
+}
+
+/// Serves `prctl(PR_SET_SYSCALL_USER_DISPATCH)`.
+///
+#[export]
+pub extern "C" fn set_syscall_user_dispatch(
+    mode: c_ulong,
+    offset: c_ulong,
+    len: c_ulong,
+    selector: *mut c_char,
+) -> c_int {
+    let request = Request {
+        mode,
+        offset,
+        len,
+        selector: selector as usize,
+    };
+
+    // SAFETY: `get_current()` returns the current task, which lives as long as we run.
+    let task = unsafe { Task::new(bindings::get_current()) };
+
+    from_result(|| configure(task, request).map(|()| 0))
+}
+
+/// Serves `PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG`.
+///
+/// # Safety
+///
+/// `task` must be stopped for the current task until the function returns.
+#[export]
+pub unsafe extern "C" fn syscall_user_dispatch_set_config(
+    task: *mut bindings::task_struct,
+    size: c_ulong,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    let task = unsafe { Task::new(task) };
+
+    from_result(|| {
+        let request = config_slice(size, data)?.reader().read::<Config>()?.into();
+        configure(task, request).map(|()| 0)
+    })
+}
+
+/// Serves `PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG`.
+///
+/// # Safety
+///
+/// `task` must be stopped for the current task until the function returns.
+#[export]
+pub unsafe extern "C" fn syscall_user_dispatch_get_config(
+    task: *mut bindings::task_struct,
+    size: c_ulong,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    let task = unsafe { Task::new(task) };
+
+    from_result(|| {
+        let config = Config::from(task.request());
+        config_slice(size, data)?.writer().write(&config).map(|()| 0)
+    })
+}
+
+/// Validates `request` and configures `task` accordingly. On failure nothing changes.
+fn configure(mut task: Task, request: Request) -> Result {
+    // SAFETY: The flag is valid for the life of the kernel, and the sysctl writes it atomically.
+    let allowed = unsafe { Atomic::from_ptr(&raw mut bindings::syscall_user_dispatch_allowed) };
+
+    task.configure(request.validate(allowed.load(Relaxed), selector::is_user)?);
+    Ok(())
+}
+
+/// The user memory at `data`, if its `size` is that of a [`Config`].
+fn config_slice(size: usize, data: *mut c_void) -> Result<UserSlice> {
+    if size != size_of::<Config>() {
+        return Err(EINVAL);
+    }
+
+    Ok(UserSlice::new(UserPtr::from_ptr(data), size))
+}
+
+/// A configuration as ptrace passes it.
+#[repr(transparent)]
+struct Config(bindings::ptrace_sud_config);
+
+// SAFETY: Four integers of 64 bits, for which any value will do.
+unsafe impl FromBytes for Config {}
+
+// SAFETY: Four integers of 64 bits, between which there is no padding.
+unsafe impl AsBytes for Config {}
+
+impl From<Config> for Request {
+    fn from(Config(config): Config) -> Self {
+        // CAST: An address has 64 bits here.
+        Self {
+            mode: config.mode as usize,
+            offset: config.offset as usize,
+            len: config.len as usize,
+            selector: config.selector as usize,
+        }
+    }
+}
+
+impl From<Request> for Config {
+    fn from(request: Request) -> Self {
+        // CAST: An address has 64 bits here.
+        Self(bindings::ptrace_sud_config {
+            mode: request.mode as u64,
+            offset: request.offset as u64,
+            len: request.len as u64,
+            selector: request.selector as u64,
+        })
+    }
+}

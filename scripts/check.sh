@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The static checks, as KTAP: format, lints, warnings, references, style.
+. "$TOP/scripts/lib.sh"
+
+out=$BUILD/kernel/ours
+linux=$BUILD/linux
+object=$out/kernel/entry/user_dispatch/user_dispatch.o
+rust=$(cd "$TOP" && git ls-files 'kernel/*.rs' 'samples/*.rs' 'scripts/*.rs')
+number=0
+
+# check NAME COMMAND...: passes if the command succeeds and prints nothing.
+check() {
+	name=$1
+	shift
+	number=$((number + 1))
+	if said=$("$@" 2>&1) && [ -z "$said" ]; then
+		echo "ok $number $name"
+	else
+		printf '%s\n' "$said" | sed 's/^/# /'
+		echo "not ok $number $name"
+	fi
+}
+
+formatted() { rustfmt --edition 2021 --config-path "$linux/.rustfmt.toml" --check $rust; }
+
+# Clippy replaces rustc for our objects alone, and leaves them as they were.
+lints() {
+	touch "$linux/kernel/entry/user_dispatch/user_dispatch.rs"
+	make -C "$linux" O="$out" LLVM=1 CLIPPY=1 W=1 kernel/entry/ 2>&1 | grep -A 12 -E 'warning|error' || :
+}
+
+# The log of a build that had nothing to do says nothing: take all that is kept.
+no_warning() {
+	cat "$BUILD"/log/kernel-ours*.log | grep -i -A 3 -E 'warning|objtool|modpost' |
+		grep -E 'user_dispatch|rust/helpers|samples/syscall|entry-common|x86/kernel/signal' || :
+}
+
+no_panic() { llvm-nm --undefined-only "$object" | grep -E 'core.*panicking|rust_begin_unwind' || :; }
+
+# Rust's own tools judge Rust, and kselftests may use what checkpatch calls new
+# types; the rest must be clean.
+style() {
+	"$linux/scripts/checkpatch.pl" --strict --quiet --no-signoff --no-tree --summary-file \
+		--ignore FILE_PATH_CHANGES,MISSING_SIGN_OFF,COMMIT_MESSAGE "$BUILD"/series/*.patch
+}
+
+echo "KTAP version 1"
+check "rustfmt: Rust sources are formatted" formatted
+check "clippy: no lint, and no warning with W=1" lints
+check "build: no warning about our code" no_warning
+check "object: no reference to core::panicking" no_panic
+check "checkpatch --strict: the series is clean" style
+echo "1..$number"

@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# guest.sh IMAGE [COMMAND]
+#
+# Boot IMAGE by virtme-ng over the root file system of this machine, copy on
+# write, and run COMMAND, or a shell. Exits as COMMAND does. Standard output and
+# error are those of COMMAND alone; the console goes to a file.
+#
+# From the environment: GUEST_TIMEOUT seconds, GUEST_CPUS, GUEST_APPEND for the
+# kernel command line, GUEST_QEMU for QEMU, GUEST_RW for a directory that the
+# guest may write to, GUEST_LOG a name for the console.
+. "$TOP/scripts/lib.sh"
+
+image=$1
+[ -e "$image" ] || die "$image is not built" "Run 'make build' first."
+
+# A /dev/kvm alone proves nothing.
+accel=
+if ! { grep -qwE 'vmx|svm' /proc/cpuinfo && : </dev/kvm; } 2>/dev/null; then
+	accel=--disable-kvm
+	[ -n "${GUEST_QUIET:-}" ] || say "no KVM here: QEMU emulates the processor, which is slow and works"
+fi
+
+set -- --run "$image" --force-9p --disable-monitor --user root --cpus "${GUEST_CPUS:-2}" --memory 1G \
+	$accel ${GUEST_QEMU:+"--qemu-opts=$GUEST_QEMU"} ${GUEST_RW:+"--rwdir=$GUEST_RW"} ${GUEST_APPEND:+--append "$GUEST_APPEND"} ${2:+--exec "$2"}
+[ "${GUEST_DRY:-}" ] && exec vng --dry-run "$@"
+case " $* " in
+*" --exec "*) ;;
+*) exec vng "$@" ;;
+esac
+
+console=$BUILD/log/console-${GUEST_LOG:-$$}.log
+: >"$console"
+
+# The second serial port is the console. It is a child in the background, and
+# timeout makes it a group of its own: whatever ends us ends all of it.
+timeout -k 10 "${GUEST_TIMEOUT:-600}" vng "$@" \
+	--append "earlycon=uart8250,io,0x2f8 console=ttyS1 ignore_loglevel" \
+	--qemu-opts="-serial file:$console" </dev/null &
+guest=$!
+trap 'kill $guest 2>/dev/null; wait $guest; exit 130' INT TERM HUP
+wait $guest && status=0 || status=$?
+trap - INT TERM HUP
+
+case $status in
+124 | 137) why="did not end within ${GUEST_TIMEOUT:-600} seconds" ;;
+255) why="ended without an exit status: it crashed or could not boot" ;;
+*) exit $status ;;
+esac
+printf '%s\n' "error: the guest $why. The last lines of its console:" >&2
+tail -n 30 "$console" | sed 's/^/    /' >&2
+die "whole console: $console" "Is it the kernel? 'make exec KERNEL=upstream CMD=...' runs the same on upstream's."

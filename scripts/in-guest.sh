@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# in-guest.sh RESULTS SUITE...
+#
+# Run suites in the guest, each with its results as KTAP in RESULTS/SUITE.tap. A
+# suite is "kunit", "samples", or a directory of the selftests, with the tests of
+# it that are wanted behind a colon: "ptrace:get_set_sud".
+set -u
+results=$1
+shift
+here=${0%/*}/..
+
+mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
+mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
+
+# The kernel ran its tests while it booted, and kept what they said.
+kunit() {
+	echo "KTAP version 1"
+	echo "1..$(ls /sys/kernel/debug/kunit | wc -l)"
+	cat /sys/kernel/debug/kunit/*/results | grep -v '^KTAP'
+}
+
+# Each sample checks itself and says so by its exit status.
+samples() {
+	cd "$here/build/kernel/ours/samples/syscall_user_dispatch" || exit 1
+	set -- "./personality" "./tracer" "./checkpoint" "./checkpoint inclusive"
+	echo "1..$#"
+	number=0
+	for sample; do
+		number=$((number + 1))
+		echo "# RUN $sample"
+		if $sample >"$results/sample.log" 2>&1 </dev/null; then ok=ok; else ok="not ok"; fi
+		sed 's/^/# /' "$results/sample.log"
+		echo "$ok $number $sample"
+	done
+}
+
+selftests() {
+	directory=${1%%:*}
+	cd "$here/build/kselftest" || exit 1
+	case $1 in
+	*:*) set -- $(echo "${1#*:}" | tr , '\n' | sed "s|^|-t $directory:|") ;;
+	*) set -- -c "$directory" ;;
+	esac
+	./run_kselftest.sh "$@" 2>&1 </dev/null
+}
+
+for suite; do
+	case $suite in
+	kunit | samples) $suite ;;
+	*) selftests "$suite" ;;
+	esac >"$results/${suite%%:*}.tap"
+done

@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# kernel.sh FLAVOUR SOURCE FRAGMENT...
+#
+# Configure and build a kernel out of tree: build/kernel/FLAVOUR from SOURCE,
+# with the fragments merged into Kconfig's defaults.
+. "$TOP/scripts/lib.sh"
+
+flavour=$1 source=$2
+shift 2
+out=$BUILD/kernel/$flavour
+log=$BUILD/log/kernel-$flavour.log
+
+mkdir -p "$out"
+memory=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
+[ "$memory" -ge 2 ] || die "only $memory GiB of memory available, of which a kernel build needs 2" \
+	"End other programs, or build with fewer jobs (make J=1)."
+
+# For whatever runs make below us, merge_config.sh included. As in the kernel,
+# LLVM= asks for clang instead of gcc; build/bin has its tools without suffix.
+jobs=${J:-$(nproc)}
+samples=$(cd "$source" && ls -d samples/syscall_user_dispatch/ 2>/dev/null || :)
+export MAKEFLAGS="${LLVM:+LLVM=1}"
+export KBUILD_BUILD_TIMESTAMP="${KBUILD_BUILD_TIMESTAMP:-$(date -u -r "$source/Makefile")}"
+export KBUILD_BUILD_USER=sud KBUILD_BUILD_HOST=localhost
+
+# Configure when a fragment or a Kconfig file is new, not each time: Kbuild
+# notices by itself what changed.
+stamp=$out/.fragments
+if [ ! -e "$out/.config" ] || ! cat "$@" | cmp -s - "$stamp" ||
+   [ -n "$(find "$source/kernel/entry" "$source/samples" "$source/arch/Kconfig" -name 'Kconfig*' -newer "$stamp")" ]; then
+	room "$BUILD" 4 "a kernel build"
+	rm -f "$stamp" "$out/.config"
+	(cd "$source" && sh scripts/kconfig/merge_config.sh -s -O "$out" "$@") >"$log" 2>&1 9>&- ||
+		die "the kernel could not be configured as requested:" \
+			"$(grep -m 1 -A 2 -E '^WARNING|rror' "$log" || tail -n 1 "$log")" \
+			"Adapt the fragment in configs/ (whole log: $log)."
+	cat "$@" >"$stamp"
+fi
+
+before=$(stat -c %Y "$out/arch/x86/boot/bzImage" 2>/dev/null || echo 0)
+[ "$before" != 0 ] || say "building the kernel ($flavour): 5 to 9 minutes on two cores, once"
+
+# A line for each 250 objects, as a sign of life.
+{ make -C "$source" O="$out" -j"$jobs" bzImage headers $samples 2>&1 9>&-; echo "status $?"; } | tee "$log" |
+	awk '/^  (CC|AS|RUSTC|HOSTCC|BINDGEN)/ && ++n % 250 == 0 { print "    " n " objects" > "/dev/stderr" }'
+[ "$(tail -n 1 "$log")" = "status 0" ] ||
+	die "the kernel build ($flavour) failed:" "$(grep -m 5 -A 4 -E 'error|Error|No space' "$log" || tail -n 5 "$log")" \
+		"The whole log: $log"
+# Ours must not warn; upstream's warnings are upstream's.
+if grep -E -A 3 '(^|: )warning: |: warning:' "$log" | grep -E 'user_dispatch|rust/helpers/syscall' >&2; then
+	die "the compiler warns about our code (whole log: $log)"
+fi

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0
+# Shared by the scripts beside it: how they speak, fail and keep out of each
+# other's way. The top Makefile sets TOP and BUILD.
+set -eu
+
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/syscall-user-dispatch
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$1" >&2; shift; [ $# -eq 0 ] || printf '       %s\n' "$@" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# at_least VERSION MINIMUM
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+# lock FILE WHAT: one at a time; the lock ends with the process that holds it.
+lock() {
+	mkdir -p "${1%/*}"
+	exec 9>>"$1"
+	flock -n 9 || die "another run is busy with $2" \
+		"Wait until it has ended, or stop it, and try again."
+}
+
+# room DIRECTORY GIBIBYTES WHAT
+room() {
+	mkdir -p "$1"
+	[ "$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1048576) }')" -ge "$2" ] ||
+		die "less than $2 GiB free in $1, which $3 needs" \
+			"Make room there, or set O= (build) or XDG_CACHE_HOME (downloads) to a larger disk."
+}

@@ -1,0 +1,117 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Provide the pristine kernel source as build/pristine: Debian's linux-source,
+# unpacked in the cache, or a copy of the tree that KDIR= names.
+. "$TOP/scripts/lib.sh"
+
+VERSION=7.3
+
+# tree_version DIRECTORY
+tree_version() {
+	awk '$1 == "VERSION" { v = $3 } $1 == "PATCHLEVEL" { p = $3 } $1 == "SUBLEVEL" { s = $3; exit }
+	     END { print v "." p (s == "" || s == 0 ? "" : "." s) }' "$1/Makefile"
+}
+
+from_kdir() {
+	[ -f "$KDIR/Kbuild" ] && [ -d "$KDIR/kernel/entry" ] && [ -f "$KDIR/rust/Makefile" ] ||
+		die "KDIR=$KDIR is not a kernel tree with generic entry and Rust" \
+			"Name the top directory of a Linux $VERSION source tree."
+	[ ! -e "$KDIR/kernel/entry/user_dispatch" ] ||
+		die "KDIR=$KDIR carries Syscall User Dispatch in Rust already" \
+			"Name a pristine tree, or take the patches out of this one first."
+	kdir=$(cd "$KDIR" && pwd -P)
+
+	room "$BUILD" 8 "a copy of KDIR and the builds"
+	say "copying $kdir ($(tree_version "$kdir")); it is only read"
+	mkdir -p "$BUILD/kdir"
+	rsync -a --delete --exclude=/.git --exclude='*.o' --exclude='*.cmd' "$kdir/" "$BUILD/kdir/"
+	# A tree that was built in place cannot serve for builds elsewhere.
+	if [ -e "$BUILD/kdir/.config" ] || [ -d "$BUILD/kdir/include/config" ]; then
+		make -s -C "$BUILD/kdir" mrproper >/dev/null 2>&1
+	fi
+	ln -sfn kdir "$BUILD/pristine"
+}
+
+# An apt of our own: its own lists and cache, the machine's mirror and proxy.
+# The hooks of the machine's configuration are not for us; one that container
+# images carry deletes the packages of an installation that runs meanwhile.
+private_apt() {
+	apt=$CACHE/apt
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+		sed -n '/\/debian\/*$/{p;q}')
+	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	[ -e $keyring ] || die "no keyring to verify Debian's archive with" \
+		"Install debian-archive-keyring, or name a kernel tree by KDIR=."
+	: >"$apt/sources.list"
+	for suite in trixie-backports sid forky trixie; do
+		echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $suite main" \
+			>>"$apt/sources.list"
+	done
+	cat >"$apt/apt.conf" <<-CONF
+		#clear APT::Update::Post-Invoke;
+		#clear APT::Update::Post-Invoke-Success;
+		#clear DPkg::Post-Invoke;
+		Dir::Etc::sourcelist "$apt/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::State::lists "$apt/lists";
+		Dir::Cache "$apt/cache";
+		Acquire::Languages "none";
+		Acquire::Retries "3";
+	CONF
+}
+
+papt() { tool=$1; shift; APT_CONFIG=$CACHE/apt/apt.conf "$tool" "$@"; }
+
+from_debian() {
+	have apt-get || die "no apt-get to fetch Debian's kernel source with" \
+		"Name a Linux $VERSION source tree by KDIR=."
+	lock "$CACHE/lock" "the downloads in $CACHE"
+	room "$CACHE" 3 "the kernel source"
+
+	say "asking Debian for the source of Linux $VERSION"
+	private_apt
+	papt apt-get update >"$BUILD/log/source.log" 2>&1 </dev/null ||
+		[ -n "$(papt apt-cache search --names-only '^linux-source-')" ] ||
+		die "the kernel source cannot be looked up: $(grep -m 1 -E '^(E|W):' "$BUILD/log/source.log")" \
+			"Is there a network? (whole log: $BUILD/log/source.log) Or name a kernel tree by KDIR=."
+
+	# The version we want, else the newest: whether the patches fit, they say.
+	package=linux-source-$VERSION
+	offered=$(papt apt-cache search --names-only '^linux-source-[0-9.]+$' | awk '{ print $1 }' | sort -V)
+	if ! echo "$offered" | grep -qx "$package"; then
+		[ -n "$offered" ] || die "no suite of Debian carries a linux-source" \
+			"Name a Linux $VERSION source tree by KDIR=."
+		package=$(echo "$offered" | tail -n 1)
+		say "no suite carries Linux $VERSION any more; trying $package"
+	fi
+
+	say "fetching $package (160 MB)"
+	cd "$CACHE/apt"
+	papt apt-get download -q "$package" >>"$BUILD/log/source.log" 2>&1 </dev/null ||
+		die "$package could not be fetched: $(grep -m 1 '^E:' "$BUILD/log/source.log")" \
+			"Is there a network? (whole log: $BUILD/log/source.log) Or name a kernel tree by KDIR=."
+	deb=$(ls -v "$package"_*.deb | tail -n 1)
+
+	say "unpacking it (half a minute)"
+	rm -rf unpack
+	mkdir unpack
+	dpkg-deb --fsys-tarfile "$deb" | tar -xO --wildcards './usr/src/*.tar.xz' |
+		tar -xJ -C unpack --strip-components=1 ||
+		die "$deb could not be unpacked" "Remove $CACHE/apt and try again."
+	tree=$CACHE/linux-$(tree_version unpack)
+	rm -rf "$tree"
+	mv unpack "$tree"
+	rm -f ./*.deb
+	cd "$TOP"
+}
+
+mkdir -p "$BUILD/log"
+if [ -n "${KDIR:-}" ]; then
+	from_kdir
+else
+	cached() { ls -dv "$CACHE/linux-$VERSION"* 2>/dev/null | tail -n 1; }
+	tree=$(cached)
+	[ -n "$tree" ] || from_debian
+	ln -sfn "$tree" "$BUILD/pristine"
+fi
