@@ -32,6 +32,8 @@ define help
   make check               static checks
   make kunit               the policy's unit tests, in the guest
   make kselftest           upstream's selftests and ours, in the guest
+  make differential        random programs on both kernels (SEED=, OPS=)
+  make bench               what each path costs, compared with upstream
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -42,8 +44,10 @@ endef
 export help
 
 .DELETE_ON_ERROR:
+.SECONDEXPANSION:
 .NOTPARALLEL:
-.PHONY: run build build-upstream test check kunit kselftest shell exec help clean distclean setup source
+.PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
+	help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -60,8 +64,6 @@ shell: $$(image)
 exec: $$(image)
 	@[ -n "$$CMD" ] || { echo "error: nothing to run; say for example: make exec CMD='uname -r'" >&2; exit 2; }
 	@GUEST_QUIET=1 scripts/guest.sh $< "$$CMD"
-
-.SECONDEXPANSION:
 
 # Each step leaves a stamp; a tree of the user's own is looked at each time.
 $(BUILD)/.setup: scripts/setup.sh scripts/lib.sh
@@ -86,47 +88,84 @@ $(BUILD)/bzImage.upstream: $(BUILD)/.source $(TOP)/configs/base.config scripts/k
 	@ln -sfn kernel/upstream/vmlinux $(BUILD)/vmlinux.upstream
 	@ln -sfn kernel/upstream/arch/x86/boot/bzImage $@
 
-# The results of all tests are KTAP in build/results; the closing line counts
-# what is in there.
+# The results of all tests are KTAP in build/results: of the host, of the patched
+# kernel and of upstream's. The closing line counts what is in there.
 results := $(BUILD)/results
-report := $(BUILD)/bin/report
 # Upstream's own tests of the mechanism, and ours beside them.
-suites := syscall_user_dispatch ptrace:get_set_sud
+selftests := syscall_user_dispatch ptrace:get_set_sud
+# The same random programs on both kernels.
+SEED ?= 1
+OPS ?= 100000
 
-$(report): scripts/report.rs $(BUILD)/.setup
+# Host programs, each a directory or a file of scripts/.
+tools := $(addprefix $(BUILD)/bin/,bench differential report)
+$(BUILD)/bin/bench $(BUILD)/bin/differential: $(BUILD)/bin/%: $$(wildcard scripts/%/*.rs) $(BUILD)/.setup
+	@rustc --edition 2021 -O -o $@ scripts/$*/main.rs
+$(BUILD)/bin/report: scripts/report.rs $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ $<
 
 # The selftests of the patched tree, upstream's among them, as lib.mk installs them.
 $(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage
 	@scripts/kselftest.sh syscall_user_dispatch ptrace
 
-# test-in,KERNEL,SUITES: boots one guest, which leaves what each suite said.
-define test-in
-@rm -rf $(results)/$(1) && mkdir -p $(results)/$(1)
-@GUEST_LOG=$(1) GUEST_TIMEOUT=1500 GUEST_RW=$(results)/$(1) GUEST_APPEND=kunit.enable=1 \
-	scripts/guest.sh $(image.$(1)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)"
+# guest,KERNEL,SUITES: boots one guest, which leaves what each suite said.
+define guest
+@mkdir -p $(results)/$(1)
+@GUEST_LOG=$(1) GUEST_TIMEOUT=1500 GUEST_RW=$(results)/$(1) GUEST_APPEND="kunit.enable=1 $(append)" \
+	GUEST_QEMU="$(qemu)" scripts/guest.sh $(image.$(1)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)"
 endef
 
-parse-kunit = $(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap
+kunit-parse = @$(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap
+check-run = @mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
+differential-compare = @mkdir -p $(results)/host && \
+	{ differential compare $(results)/ours/differential.txt $(results)/upstream/differential.txt \
+	  >$(results)/host/differential.tap; true; }
+bench-report = @mkdir -p $(results)/host $(BUILD)/bench && \
+	{ bench report $(results)/ours/bench.txt $(results)/upstream/bench.txt $(BUILD)/bench \
+	  --bounds scripts/bench.bounds >$(results)/host/bench.tap; true; }
 
-test: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(report)
-	$(call test-in,ours,kunit samples $(suites))
-	@$(parse-kunit)
-	@mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
-	@$(report) $(results)/host/*.tap $(results)/ours/*.tap
+# Instructions are counted by a machine of its own: its clock is the count.
+define bench-guests
+$(eval qemu := -icount shift=0,sleep=off)
+$(call guest,upstream,bench)
+$(call guest,ours,bench)
+$(eval qemu :=)
+endef
 
-check: $(BUILD)/bzImage $(report)
-	@mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
-	@$(report) $(results)/host/check.tap
+test: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh $(tools)
+	@rm -rf $(results)
+	$(call guest,ours,kunit samples $(selftests) stress differential:$(SEED):$(OPS))
+	$(call guest,upstream,$(selftests) differential:$(SEED):$(OPS))
+	$(bench-guests)
+	$(kunit-parse)
+	$(check-run)
+	$(differential-compare)
+	$(bench-report)
+	@report $(results)/host/*.tap $(results)/ours/*.tap $(results)/upstream/*.tap
 
-kunit: $(BUILD)/bzImage $(report)
-	$(call test-in,ours,kunit)
-	@$(parse-kunit)
-	@$(report) $(results)/ours/kunit.tap
+check: $(BUILD)/bzImage $(tools)
+	$(check-run)
+	@report $(results)/host/check.tap
 
-kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(report)
-	$(call test-in,$(KERNEL),$(suites))
-	@$(report) $(results)/$(KERNEL)/*.tap
+kunit: $(BUILD)/bzImage $(tools)
+	$(call guest,ours,kunit)
+	$(kunit-parse)
+	@report $(results)/ours/kunit.tap
+
+kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(tools)
+	$(call guest,$(KERNEL),$(selftests))
+	@report $(foreach s,$(selftests),$(results)/$(KERNEL)/$(firstword $(subst :, ,$(s))).tap)
+
+differential: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(tools)
+	$(call guest,ours,differential:$(SEED):$(OPS))
+	$(call guest,upstream,differential:$(SEED):$(OPS))
+	$(differential-compare)
+	@cat $(results)/host/differential.tap
+	@report $(results)/host/differential.tap
+
+bench: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(tools)
+	$(bench-guests)
+	@bench report $(results)/ours/bench.txt $(results)/upstream/bench.txt $(BUILD)/bench
 
 clean:
 	@rm -rf $(BUILD)

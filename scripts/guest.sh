@@ -35,7 +35,7 @@ console=$BUILD/log/console-${GUEST_LOG:-$$}.log
 # The second serial port is the console. It is a child in the background, and
 # timeout makes it a group of its own: whatever ends us ends all of it.
 timeout -k 10 "${GUEST_TIMEOUT:-600}" vng "$@" \
-	--append "earlycon=uart8250,io,0x2f8 console=ttyS1 ignore_loglevel" \
+	--append "earlycon=uart8250,io,0x2f8 console=ttyS1 ignore_loglevel oops=panic" \
 	--qemu-opts="-serial file:$console" </dev/null &
 guest=$!
 trap 'kill $guest 2>/dev/null; wait $guest; exit 130' INT TERM HUP

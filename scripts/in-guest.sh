@@ -3,8 +3,10 @@
 # in-guest.sh RESULTS SUITE...
 #
 # Run suites in the guest, each with its results as KTAP in RESULTS/SUITE.tap. A
-# suite is "kunit", "samples", or a directory of the selftests, with the tests of
-# it that are wanted behind a colon: "ptrace:get_set_sud".
+# suite is "kunit", "samples", "stress", or a directory of the selftests, with the
+# tests of it that are wanted behind a colon: "ptrace:get_set_sud". What says
+# something only beside another kernel's leaves it in RESULTS/SUITE.txt:
+# "bench", and "differential:SEED:OPERATIONS".
 set -u
 results=$1
 shift
@@ -46,8 +48,12 @@ selftests() {
 }
 
 for suite; do
+	name=${suite%%:*}
 	case $suite in
-	kunit | samples) $suite ;;
-	*) selftests "$suite" ;;
-	esac >"$results/${suite%%:*}.tap"
+	kunit | samples) $suite >"$results/$name.tap" ;;
+	stress) "$here/build/bin/differential" stress --d1 >"$results/$name.tap" ;;
+	bench) "$here/build/bin/bench" measure >"$results/$name.txt" ;;
+	differential:*) "$here/build/bin/differential" run $(echo "${suite#*:}" | tr : ' ') >"$results/$name.txt" ;;
+	*) selftests "$suite" >"$results/$name.tap" ;;
+	esac
 done

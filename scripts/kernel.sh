@@ -45,7 +45,7 @@ before=$(stat -c %Y "$out/arch/x86/boot/bzImage" 2>/dev/null || echo 0)
 { make -C "$source" O="$out" -j"$jobs" bzImage headers $samples 2>&1 9>&-; echo "status $?"; } | tee "$log" |
 	awk '/^  (CC|AS|RUSTC|HOSTCC|BINDGEN)/ && ++n % 250 == 0 { print "    " n " objects" > "/dev/stderr" }'
 [ "$(tail -n 1 "$log")" = "status 0" ] ||
-	die "the kernel build ($flavour) failed:" "$(grep -m 5 -A 4 -E 'error|Error|No space' "$log" || tail -n 5 "$log")" \
+	die "the kernel build ($flavour) failed:" "$(grep -m 3 -A 8 -E '^error|[^ ]: (fatal )?error: |No space|^ld' "$log" || tail -n 5 "$log")" \
 		"The whole log: $log"
 # Ours must not warn; upstream's warnings are upstream's.
 if grep -E -A 3 '(^|: )warning: |: warning:' "$log" | grep -E 'user_dispatch|rust/helpers/syscall' >&2; then

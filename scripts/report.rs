@@ -122,11 +122,12 @@ fn main() -> ExitCode {
 
     for argument in env::args().skip(1) {
         let (ours, upstream) = argument.split_once('=').unwrap_or((&argument, ""));
-        let suite = Path::new(ours)
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        // The directory says where it ran.
+        let mut names = Path::new(ours).with_extension("");
+        while names.components().count() > 2 {
+            names = names.components().skip(1).collect();
+        }
+        let suite = names.display();
         let reference = if upstream.is_empty() {
             BTreeMap::new()
         } else {

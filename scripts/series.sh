@@ -22,7 +22,10 @@ rm -rf "$repo" "$BUILD/series"
 mkdir -p "$repo" "$BUILD/series"
 command git init -q "$repo"
 
-sed -n 's|^--- a/||p' "$TOP"/patches/*.patch | sort -u | while read -r file; do
+# The files that git keeps below a path; what it ignores is generated.
+ours() { (cd "$TOP" && command git ls-files -co --exclude-standard "$@"); }
+
+{ sed -n 's|^--- a/||p' "$TOP"/patches/*.patch; ours Documentation; } | sort -u | while read -r file; do
 	[ -e "$base/$file" ] || continue
 	mkdir -p "$repo/$(dirname "$file")"
 	cp -p "$base/$file" "$repo/$file"
@@ -38,9 +41,7 @@ for patch in "$TOP"/patches/*.patch; do
 			"The patches are made for Linux 7.3. Name such a tree by KDIR=, or adapt patches/$name."
 	sed -n '/^---$/q; s/^Adds: //p' "$patch" | while read -r path; do
 		mkdir -p "$repo/$(dirname "$path")"
-		# What git ignores here is generated, and not part of the series.
-		(cd "$TOP" && command git ls-files -z -co --exclude-standard "$path") |
-			rsync -a --from0 --files-from=- "$TOP/" "$repo/"
+		ours "$path" | rsync -a --files-from=- "$TOP/" "$repo/"
 	done
 	git add -A -f
 	sed -n '/^---$/q; /^Adds: /d; s/^Subject: //; p' "$patch" | git commit -q --cleanup=whitespace -F -

@@ -83,6 +83,8 @@ missing() {
 	echo 'int main(void) { return 0; }' | gcc -m32 -x c -o /dev/null - 2>/dev/null ||
 		echo gcc gcc-multilib
 	python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+	# virtme-ng leaves it to udev, in the guest, to name the ports it speaks through.
+	have /lib/systemd/systemd-udevd || echo udev
 	[ -e /usr/include/libelf.h ] || echo libelf-dev
 	[ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
 	for tool in bc bison cpio flex git kmod make patch perl rsync xz:xz-utils \
@@ -162,6 +164,6 @@ link() { [ "$(readlink "$BUILD/bin/$2")" = "$1" ] || ln -sfn "$1" "$BUILD/bin/$2
 for tool in rustc rustdoc rustfmt clippy-driver; do link "$(dirname "$rustc")/$tool" $tool; done
 for tool in "$llvm"/*; do link "$tool" "${tool##*/}"; done
 link "$bindgen" bindgen
-link "$venv/bin/vng" vng
+for tool in vng virtme-run; do link "$venv/bin/$tool" $tool; done
 # llvm-objcopy cannot convert the vDSO to x32.
 link "$(command -v objcopy)" llvm-objcopy

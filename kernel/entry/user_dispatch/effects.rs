@@ -11,7 +11,7 @@ use kernel::{
 /// Hands the syscall back to the thread, as SIGSYS with all that is known about it.
 pub(crate) fn dispatch(mut entry: Entry) {
     // Zeroed, padding included, as by `clear_siginfo()`: it is copied to user space.
-    let mut siginfo: bindings::kernel_siginfo = zeroed();
+    let mut siginfo: bindings::kernel_siginfo = pin_init::zeroed();
 
     // CAST: Small positive constants, which bindgen takes for unsigned.
     siginfo.__bindgen_anon_1.si_signo = bindings::SIGSYS as c_int;

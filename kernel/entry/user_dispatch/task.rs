@@ -128,11 +128,6 @@ impl Task {
     /// Arms the task with `settings`, or disarms it, from its next syscall on.
     pub(crate) fn configure(&mut self, settings: Option<Settings>) {
         let (exempt, selector) = settings.map_or_else(Default::default, |s| (s.exempt, s.selector));
-        let change = match settings {
-            Some(_) => bindings::set_bit,
-            None => bindings::clear_bit,
-        };
-
         // SAFETY: By the type invariant, the task is valid and its dispatch state is ours. Of the
         // work flags others may change their own meanwhile, hence the atomic bit operations.
         unsafe {
@@ -141,7 +136,12 @@ impl Task {
             state.offset = exempt.start;
             state.len = exempt.len;
             state.on_dispatch = false;
-            change(WORK_BIT, &raw mut (*self.0).thread_info.syscall_work);
+
+            let work = &raw mut (*self.0).thread_info.syscall_work;
+            match settings {
+                Some(_) => bindings::set_bit(WORK_BIT, work),
+                None => bindings::clear_bit(WORK_BIT, work),
+            }
         }
     }
 
