@@ -17,6 +17,33 @@ const EXCLUSIVE_ON: usize = 1;
 /// `PR_SYS_DISPATCH_INCLUSIVE_ON`.
 const INCLUSIVE_ON: usize = 2;
 
+/// The size of the words in which a caller counts addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// The caller entered the kernel by a 32-bit syscall. x32 is not meant: its registers are wide.
+    Bits32,
+    Bits64,
+}
+
+impl Word {
+    /// The greatest number.
+    const fn max(self) -> usize {
+        match self {
+            Self::Bits32 => u32::MAX as usize,
+            Self::Bits64 => usize::MAX,
+        }
+    }
+
+    /// The first address above all that user space can map: `IA32_PAGE_OFFSET` for 32-bit code.
+    /// For 64-bit code the kernel knows better, see [`Request::validate()`].
+    const fn user_end(self) -> usize {
+        match self {
+            Self::Bits32 => 0xffff_e000,
+            Self::Bits64 => usize::MAX,
+        }
+    }
+}
+
 /// What a thread or its tracer asks for: the arguments of `prctl()`, or the fields of a
 /// `struct ptrace_sud_config`, as they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,21 +57,22 @@ pub(crate) struct Request {
 impl Request {
     /// Turns the request into a configuration.
     ///
-    /// `allowed` is the value of the sysctl; `is_user` tells whether an address belongs to user
-    /// space. Where more than one thing is wrong, the first of these is reported:
+    /// `word` is that of the caller; `allowed` is the value of the sysctl; `is_user` tells whether
+    /// an address belongs to user space. Where more than one thing is wrong, the first of these is reported:
     ///
     /// - [`EINVAL`]: the mode is unknown, the region is not one, or [`OFF`] has an argument.
     /// - [`EPERM`]: arming is not allowed.
     /// - [`EFAULT`]: the selector is not in user space.
     pub(crate) fn validate(
         self,
+        word: Word,
         allowed: bool,
         is_user: impl FnOnce(usize) -> bool,
     ) -> Result<Option<Settings>> {
         let exempt = match self.mode {
             OFF if self == Self::default() => return Ok(None),
-            EXCLUSIVE_ON => Exempt::inside(self.offset, self.len)?,
-            INCLUSIVE_ON => Exempt::outside(self.offset, self.len)?,
+            EXCLUSIVE_ON => Exempt::inside(self.offset, self.len, word)?,
+            INCLUSIVE_ON => Exempt::outside(self.offset, self.len, word)?,
             _ => return Err(EINVAL),
         };
 
@@ -52,7 +80,7 @@ impl Request {
             return Err(EPERM);
         }
 
-        if self.selector != 0 && !is_user(self.selector) {
+        if self.selector != 0 && (self.selector >= word.user_end() || !is_user(self.selector)) {
             return Err(EFAULT);
         }
 
@@ -85,8 +113,8 @@ pub(crate) struct Exempt {
 impl Exempt {
     /// The half-open region `[offset, offset + len)`. At offset 0 any length will do, none
     /// included.
-    const fn inside(offset: usize, len: usize) -> Result<Self> {
-        if offset != 0 && !is_region(offset, len) {
+    const fn inside(offset: usize, len: usize, word: Word) -> Result<Self> {
+        if !is_region(offset, len, word) && (offset != 0 || len > word.max()) {
             return Err(EINVAL);
         }
 
@@ -95,8 +123,8 @@ impl Exempt {
 
     /// All but the region `[offset, offset + len)`: what starts at its end, and wraps around up
     /// to its beginning.
-    const fn outside(offset: usize, len: usize) -> Result<Self> {
-        if !is_region(offset, len) {
+    const fn outside(offset: usize, len: usize, word: Word) -> Result<Self> {
+        if !is_region(offset, len, word) {
             return Err(EINVAL);
         }
 
@@ -113,9 +141,12 @@ impl Exempt {
     }
 }
 
-/// Whether `[offset, offset + len)` holds an address and ends below 2^64.
-const fn is_region(offset: usize, len: usize) -> bool {
-    len != 0 && offset.checked_add(len).is_some()
+/// Whether `[offset, offset + len)` holds an address, and its end is a number that a word can hold.
+const fn is_region(offset: usize, len: usize, word: Word) -> bool {
+    match offset.checked_add(len) {
+        Some(end) => len != 0 && end <= word.max(),
+        None => false,
+    }
 }
 
 /// What becomes of a syscall that its address does not exempt.
@@ -190,7 +221,7 @@ mod tests {
     }
 
     fn validate(request: Request) -> Result<Option<Settings>> {
-        request.validate(true, |address| address < USER_END)
+        request.validate(Word::Bits64, true, |address| address < USER_END)
     }
 
     fn exempt(mode: usize, offset: usize, len: usize) -> Result<Exempt> {
@@ -292,7 +323,7 @@ mod tests {
 
     #[test]
     fn arming_can_be_denied_but_not_disarming() {
-        let denied = |request: Request| request.validate(false, |_| true);
+        let denied = |request: Request| request.validate(Word::Bits64, false, |_| true);
 
         assert_eq!(denied(request(OFF, 0, 0, 0)), Ok(None));
         assert_eq!(denied(request(EXCLUSIVE_ON, 0, 0, 0)), Err(EPERM));
@@ -304,7 +335,7 @@ mod tests {
         let kernel = |mode, offset, len| request(mode, offset, len, MAX);
 
         for allowed in [false, true] {
-            let validate = |request: Request| request.validate(allowed, |_| false);
+            let validate = |request: Request| request.validate(Word::Bits64, allowed, |_| false);
 
             assert_eq!(validate(kernel(3, 0, 0)), Err(EINVAL));
             assert_eq!(validate(kernel(OFF, 0, 0)), Err(EINVAL));
@@ -332,3 +363,29 @@ mod tests {
         }
     }
 }
+    #[test]
+    fn what_a_32_bit_caller_asks_for_fits_32_bits() {
+        let validate = |request: Request| request.validate(Word::Bits32, true, |_| true);
+        let max = u32::MAX as usize;
+
+        for offset in EDGES {
+            for len in EDGES {
+                let good = len != 0 && offset as u128 + len as u128 <= max as u128;
+
+                assert_eq!(validate(request(INCLUSIVE_ON, offset, len, 0)).is_ok(), good);
+                assert_eq!(
+                    validate(request(EXCLUSIVE_ON, offset, len, 0)).is_ok(),
+                    good || offset == 0 && len <= max
+                );
+            }
+        }
+        for selector in EDGES {
+            assert_eq!(
+                validate(request(EXCLUSIVE_ON, 0, 0, selector)).is_ok(),
+                selector < 0xffff_e000
+            );
+        }
+        assert!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_dfff)).is_ok());
+        assert_eq!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_e000)), Err(EFAULT));
+    }
+

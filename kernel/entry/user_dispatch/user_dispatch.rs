@@ -42,7 +42,8 @@ mod task;
 
 use policy::{
     Request,
-    Verdict, //
+    Verdict,
+    Word, //
 };
 use task::{
     Entry,
@@ -168,12 +169,23 @@ pub unsafe extern "C" fn syscall_user_dispatch_get_config(
     })
 }
 
-/// Validates `request` and configures `task` accordingly. On failure nothing changes.
+/// Validates `request` in the words of the caller and configures `task` accordingly. On failure
+/// nothing changes.
+///
+/// The caller is the current task, also if it is a tracer: it is its arithmetic that a region must
+/// not overflow. A 64-bit tracer can thus restore whatever a thread has armed itself with, while
+/// for a 32-bit one what does not fit its words is an error, as it is for a 32-bit thread.
 fn configure(mut task: Task, request: Request) -> Result {
     // SAFETY: The flag is valid for the life of the kernel, and the sysctl writes it atomically.
     let allowed = unsafe { Atomic::from_ptr(&raw mut bindings::syscall_user_dispatch_allowed) };
 
-    task.configure(request.validate(allowed.load(Relaxed), selector::is_user)?);
+    // SAFETY: Looks at the current task.
+    let word = match unsafe { bindings::in_ia32_syscall() } {
+        true => Word::Bits32,
+        false => Word::Bits64,
+    };
+
+    task.configure(request.validate(word, allowed.load(Relaxed), selector::is_user)?);
     Ok(())
 }
 
