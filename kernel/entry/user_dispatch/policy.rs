@@ -91,6 +91,23 @@ impl Request {
     }
 }
 
+impl From<Option<Settings>> for Request {
+    /// The request that leads to `settings`; for a thread that is not armed, all zeros.
+    fn from(settings: Option<Settings>) -> Self {
+        let Some(Settings { exempt, selector }) = settings else {
+            return Self::default();
+        };
+        let (mode, offset, len) = exempt.origin();
+
+        Self {
+            mode,
+            offset,
+            len,
+            selector,
+        }
+    }
+}
+
 /// The configuration of an armed thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -132,6 +149,23 @@ impl Exempt {
             start: offset.wrapping_add(len),
             len: len.wrapping_neg(),
         })
+    }
+
+    /// The mode and the region that it was made from.
+    ///
+    /// There is only one: what [`Self::outside()`] makes is no region itself, since it wraps
+    /// around or ends at 2^64, and it does not start at 0, where [`Self::inside()`] would accept
+    /// it all the same.
+    const fn origin(self) -> (usize, usize, usize) {
+        if self.start == 0 || is_region(self.start, self.len, Word::Bits64) {
+            (EXCLUSIVE_ON, self.start, self.len)
+        } else {
+            (
+                INCLUSIVE_ON,
+                self.start.wrapping_add(self.len),
+                self.len.wrapping_neg(),
+            )
+        }
     }
 
     /// Whether the syscall that returns to `address` runs directly.
@@ -286,6 +320,23 @@ mod tests {
                     }
                     if let Ok(exempt) = exempt(INCLUSIVE_ON, offset, len) {
                         assert_eq!(exempt.contains(address), !inside);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_reported_leads_to_what_it_reports() {
+        for mode in [OFF, EXCLUSIVE_ON, INCLUSIVE_ON] {
+            for offset in EDGES {
+                for len in EDGES {
+                    for selector in [0, 1, USER_END - 1] {
+                        let request = request(mode, offset, len, selector);
+
+                        if let Ok(settings) = validate(request) {
+                            assert_eq!(Request::from(settings), request);
+                        }
                     }
                 }
             }

@@ -8,7 +8,6 @@
 
 use super::policy::{
     Exempt,
-    Request,
     Settings, //
 };
 use kernel::{
@@ -129,9 +128,13 @@ impl Task {
     pub(crate) fn configure(&mut self, settings: Option<Settings>) {
         let (exempt, selector) = settings.map_or_else(Default::default, |s| (s.exempt, s.selector));
         // SAFETY: By the type invariant, the task is valid and its dispatch state is ours. Of the
+/// Of the fields of `struct task_struct` only the first, `thread_info`, is used by name: bindgen
+/// ignores the alignment of an empty structure, as `struct sched_statistics` is without
+/// `CONFIG_SCHEDSTATS`, and misplaces what follows.
+///
         // work flags others may change their own meanwhile, hence the atomic bit operations.
         unsafe {
-            let state = &mut (*self.0).syscall_dispatch;
+            let state = &mut *bindings::task_syscall_dispatch(self.0);
             state.selector = selector as *mut c_char;
             state.offset = exempt.start;
             state.len = exempt.len;
@@ -145,20 +148,22 @@ impl Task {
         }
     }
 
-    /// The request that describes the configuration.
-    pub(crate) fn request(&self) -> Request {
+    /// The configuration, if the task is armed. What an earlier image or the parent left in the
+    /// state of a task that is not is nobody's business.
+    pub(crate) fn settings(&self) -> Option<Settings> {
         // SAFETY: By the type invariant, the task is valid and its dispatch state is ours. Of the
         // work flags others may change their own meanwhile, which a volatile read permits.
         unsafe {
             let work = (&raw const (*self.0).thread_info.syscall_work).read_volatile();
-            let state = &(*self.0).syscall_dispatch;
+            let state = &*bindings::task_syscall_dispatch(self.0);
 
-            Request {
-                mode: usize::from(work & (1 << WORK_BIT) != 0),
-                offset: state.offset,
-                len: state.len,
+            (work & (1 << WORK_BIT) != 0).then_some(Settings {
+                exempt: Exempt {
+                    start: state.offset,
+                    len: state.len,
+                },
                 selector: state.selector as usize,
-            }
+            })
         }
     }
 }

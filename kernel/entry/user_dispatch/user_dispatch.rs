@@ -164,7 +164,7 @@ pub unsafe extern "C" fn syscall_user_dispatch_get_config(
     let task = unsafe { Task::new(task) };
 
     from_result(|| {
-        let config = Config::from(task.request());
+        let config = Config::from(Request::from(task.settings()));
         config_slice(size, data)?.writer().write(&config).map(|()| 0)
     })
 }
