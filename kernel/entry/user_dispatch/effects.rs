@@ -9,6 +9,13 @@ use kernel::{
 };
 
 /// Hands the syscall back to the thread, as SIGSYS with all that is known about it.
+///
+/// Where the signal cannot be queued, because one from elsewhere is pending already or because
+/// memory is short, the thread will make the syscall again: after the handler of the other signal,
+/// which may have disarmed it or changed the selector, or at once. As nothing was queued, the
+/// syscall cannot be dispatched twice. It cannot go on forever either, since each round delivers
+/// the signal that was in the way; and if that was blocked, the task dies of it, as it does of any
+/// dispatch while SIGSYS is blocked.
 pub(crate) fn dispatch(mut entry: Entry) {
     // Zeroed, padding included, as by `clear_siginfo()`: it is copied to user space.
     let mut siginfo: bindings::kernel_siginfo = pin_init::zeroed();
@@ -27,7 +34,10 @@ pub(crate) fn dispatch(mut entry: Entry) {
 
     // SAFETY: `siginfo` is a complete description of a signal, and the current task may be sent
     // one on its way into a syscall.
-    unsafe { bindings::force_sig_info(&mut siginfo) };
+    let queued = unsafe { bindings::force_sig_info_queued(&mut siginfo) } == 0;
+    if !queued {
+        entry.rewind();
+    }
 }
 
 /// Kills the task, and with it its thread group, by a `signal` that nothing can stop.

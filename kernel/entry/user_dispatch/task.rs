@@ -109,6 +109,20 @@ impl Entry {
 /// is stopped for the current task.
 ///
 /// # Invariants
+
+    /// Takes a syscall that was rolled back as not even begun: the thread executes the instruction
+    /// again, and whoever looks meanwhile finds it in no syscall.
+    pub(crate) fn rewind(&mut self) {
+        // SAFETY: By the type invariant, `regs` is valid and ours.
+        let regs = unsafe { &mut *self.regs };
+
+        // Every instruction that enters the kernel for a syscall has two bytes, and at the landing
+        // pad of SYSENTER an `int $0x80` precedes the address. It can wrap around for an address
+        // that user space made up, as in `arch_do_signal_or_restart()`.
+        regs.ip = regs.ip.wrapping_sub(2);
+        // Minus one, as the entry code has it for what is no syscall.
+        regs.orig_ax = c_ulong::MAX;
+    }
 ///
 /// The task is valid, and its dispatch state is accessed by nobody else.
 pub(crate) struct Task(*mut bindings::task_struct);
