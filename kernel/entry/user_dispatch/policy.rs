@@ -373,6 +373,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_32_bit_caller_asks_for_fits_32_bits() {
+        let validate = |request: Request| request.validate(Word::Bits32, true, |_| true);
+        let max = u32::MAX as usize;
+
+        for offset in EDGES {
+            for len in EDGES {
+                let good = len != 0 && offset as u128 + len as u128 <= max as u128;
+
+                assert_eq!(validate(request(INCLUSIVE_ON, offset, len, 0)).is_ok(), good);
+                assert_eq!(
+                    validate(request(EXCLUSIVE_ON, offset, len, 0)).is_ok(),
+                    good || offset == 0 && len <= max
+                );
+            }
+        }
+        for selector in EDGES {
+            assert_eq!(
+                validate(request(EXCLUSIVE_ON, 0, 0, selector)).is_ok(),
+                selector < 0xffff_e000
+            );
+        }
+        assert!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_dfff)).is_ok());
+        assert_eq!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_e000)), Err(EFAULT));
+    }
+
+    #[test]
     fn arming_can_be_denied_but_not_disarming() {
         let denied = |request: Request| request.validate(Word::Bits64, false, |_| true);
 
@@ -414,29 +440,3 @@ mod tests {
         }
     }
 }
-    #[test]
-    fn what_a_32_bit_caller_asks_for_fits_32_bits() {
-        let validate = |request: Request| request.validate(Word::Bits32, true, |_| true);
-        let max = u32::MAX as usize;
-
-        for offset in EDGES {
-            for len in EDGES {
-                let good = len != 0 && offset as u128 + len as u128 <= max as u128;
-
-                assert_eq!(validate(request(INCLUSIVE_ON, offset, len, 0)).is_ok(), good);
-                assert_eq!(
-                    validate(request(EXCLUSIVE_ON, offset, len, 0)).is_ok(),
-                    good || offset == 0 && len <= max
-                );
-            }
-        }
-        for selector in EDGES {
-            assert_eq!(
-                validate(request(EXCLUSIVE_ON, 0, 0, selector)).is_ok(),
-                selector < 0xffff_e000
-            );
-        }
-        assert!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_dfff)).is_ok());
-        assert_eq!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_e000)), Err(EFAULT));
-    }
-

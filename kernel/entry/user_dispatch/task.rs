@@ -92,6 +92,12 @@ impl Entry {
         unsafe { bindings::arch_syscall_is_vdso_sigreturn(self.regs) }
     }
 
+    /// Whether the syscall was made by a trampoline that uprobes mapped into the program.
+    pub(crate) fn is_uprobe_trampoline(&self) -> bool {
+        // SAFETY: By the type invariant, `regs` is valid and belongs to the current task.
+        unsafe { bindings::arch_syscall_is_uprobe_trampoline(self.regs) }
+    }
+
     /// Marks the syscall as one that has not happened, for those who would report its end.
     pub(crate) fn mark_undone(&mut self) {
         // SAFETY: By the type invariant, `state` is valid and ours.
@@ -103,12 +109,6 @@ impl Entry {
         // SAFETY: By the type invariant, `regs` is valid and ours.
         unsafe { (*self.regs).ax = (*self.regs).orig_ax };
     }
-}
-
-/// A task whose dispatch state stands still: the current task within `prctl()`, or a tracee that
-/// is stopped for the current task.
-///
-/// # Invariants
 
     /// Takes a syscall that was rolled back as not even begun: the thread executes the instruction
     /// again, and whoever looks meanwhile finds it in no syscall.
@@ -123,6 +123,16 @@ impl Entry {
         // Minus one, as the entry code has it for what is no syscall.
         regs.orig_ax = c_ulong::MAX;
     }
+}
+
+/// A task whose dispatch state stands still: the current task within `prctl()`, or a tracee that
+/// is stopped for the current task.
+///
+/// Of the fields of `struct task_struct` only the first, `thread_info`, is used by name: bindgen
+/// ignores the alignment of an empty structure, as `struct sched_statistics` is without
+/// `CONFIG_SCHEDSTATS`, and misplaces what follows.
+///
+/// # Invariants
 ///
 /// The task is valid, and its dispatch state is accessed by nobody else.
 pub(crate) struct Task(*mut bindings::task_struct);
@@ -142,10 +152,6 @@ impl Task {
     pub(crate) fn configure(&mut self, settings: Option<Settings>) {
         let (exempt, selector) = settings.map_or_else(Default::default, |s| (s.exempt, s.selector));
         // SAFETY: By the type invariant, the task is valid and its dispatch state is ours. Of the
-/// Of the fields of `struct task_struct` only the first, `thread_info`, is used by name: bindgen
-/// ignores the alignment of an empty structure, as `struct sched_statistics` is without
-/// `CONFIG_SCHEDSTATS`, and misplaces what follows.
-///
         // work flags others may change their own meanwhile, hence the atomic bit operations.
         unsafe {
             let state = &mut *bindings::task_syscall_dispatch(self.0);

@@ -85,15 +85,15 @@ pub unsafe extern "C" fn syscall_user_dispatch(
     refuse(entry, verdict)
 }
 
-/// Carries out a verdict other than [`Verdict::Run`], but for the trampolines of the vDSO: user
-/// space cannot make them exempt, and a signal handler must be able to return. Returns whether the
-/// syscall must not run.
+/// Carries out a verdict other than [`Verdict::Run`], but for the kernel's own trampolines: those
+/// of the vDSO, since a signal handler must be able to return, and those of uprobes, of which the
+/// program knows nothing. Returns whether the syscall must not run.
 ///
-/// The trampolines come before the region in the order of things, yet asking about them last is
-/// the same, as long as it precedes every effect: reading the selector has none.
+/// That a trampoline is exempt whatever the selector says does not mean that it must be asked
+/// about first: reading the selector has no effect, so it is enough if nothing happens before.
 #[cold]
 fn refuse(entry: Entry, verdict: Verdict) -> bool {
-    if entry.is_vdso_sigreturn() {
+    if entry.is_vdso_sigreturn() || entry.is_uprobe_trampoline() {
         return false;
     }
 
