@@ -259,7 +259,9 @@ mod tests {
     }
 
     fn exempt(mode: usize, offset: usize, len: usize) -> Result<Exempt> {
-        Ok(validate(request(mode, offset, len, 0))?.ok_or(ENODATA)?.exempt)
+        Ok(validate(request(mode, offset, len, 0))?
+            .ok_or(ENODATA)?
+            .exempt)
     }
 
     /// Whether `address` is in `[offset, offset + len)`, computed without wrapping.
@@ -381,7 +383,10 @@ mod tests {
             for len in EDGES {
                 let good = len != 0 && offset as u128 + len as u128 <= max as u128;
 
-                assert_eq!(validate(request(INCLUSIVE_ON, offset, len, 0)).is_ok(), good);
+                assert_eq!(
+                    validate(request(INCLUSIVE_ON, offset, len, 0)).is_ok(),
+                    good
+                );
                 assert_eq!(
                     validate(request(EXCLUSIVE_ON, offset, len, 0)).is_ok(),
                     good || offset == 0 && len <= max
@@ -395,7 +400,10 @@ mod tests {
             );
         }
         assert!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_dfff)).is_ok());
-        assert_eq!(validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_e000)), Err(EFAULT));
+        assert_eq!(
+            validate(request(EXCLUSIVE_ON, 0, 0, 0xffff_e000)),
+            Err(EFAULT)
+        );
     }
 
     #[test]

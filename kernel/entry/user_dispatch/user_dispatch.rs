@@ -165,7 +165,10 @@ pub unsafe extern "C" fn syscall_user_dispatch_get_config(
 
     from_result(|| {
         let config = Config::from(Request::from(task.settings()));
-        config_slice(size, data)?.writer().write(&config).map(|()| 0)
+        config_slice(size, data)?
+            .writer()
+            .write(&config)
+            .map(|()| 0)
     })
 }
 
