@@ -55,10 +55,11 @@ if [ "$(cat "$linux/.pristine" 2>/dev/null)" != "$base" ]; then
 	say "copying the kernel tree"
 	rm -rf "$linux"
 	cp -al "$base" "$linux" 2>/dev/null || { rm -rf "$linux"; cp -a "$base" "$linux"; }
+	: >"$linux/.patched"
 	echo "$base" >"$linux/.pristine"
 fi
 git ls-files >"$BUILD/series/files"
-sort -u "$linux/.patched" "$BUILD/series/files" 2>/dev/null | while read -r file; do
+sort -u "$linux/.patched" "$BUILD/series/files" | while read -r file; do
 	if [ -e "$repo/$file" ]; then
 		cmp -s "$repo/$file" "$linux/$file" && continue
 		mkdir -p "$linux/$(dirname "$file")"

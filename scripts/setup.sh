@@ -108,7 +108,16 @@ install_packages() {
 			"Mend what apt-get says (whole log: $BUILD/log/setup.log), and try again."
 }
 
+# What is asked for by name is not replaced by something else.
+asked() {
+	eval "value=\${$1:-}"
+	[ -z "$value" ] || $2 >/dev/null 2>&1 || die "$1=$value does not serve: $3" "Name another, or leave $1= away."
+}
+
 mkdir -p "$BUILD/log" "$BUILD/bin"
+asked RUSTC find_rustc "it has to be >= $RUSTC_MIN, with its library source (rust-src), rustfmt and clippy"
+asked BINDGEN find_bindgen "it has to be bindgen >= $BINDGEN_MIN"
+asked LLVM find_llvm "it has to be clang, lld and llvm >= $LLVM_MIN with libclang"
 packages=$(missing 2>/dev/null | tr '\n' ' ')
 if [ -n "$packages" ]; then
 	# What apt offers is known only after an update; ask again then.
@@ -126,12 +135,10 @@ fi
 rustc=$(find_rustc) ||
 	die "no rustc >= $RUSTC_MIN with its library source, rustfmt and clippy" \
 		"Install rust-src for your toolchain (rustup component add rust-src), or name another by RUSTC=."
-llvm=$(find_llvm) || die "no clang, lld and llvm >= $LLVM_MIN" "Name a directory by LLVM=/path/to/bin/."
+llvm=$(find_llvm) || die "no clang, lld and llvm >= $LLVM_MIN with libclang" "Name a directory by LLVM=/path/to/bin/."
 find_qemu || die "no qemu-system-x86_64 >= $QEMU_MIN" "Install QEMU and put it into PATH."
 
 if ! bindgen=$(find_bindgen); then
-	[ -z "${BINDGEN:-}" ] || die "$BINDGEN is no bindgen >= $BINDGEN_MIN" \
-		"Leave BINDGEN= away and one is built."
 	lock "$CACHE/lock" "the tools in $CACHE"
 	room "$CACHE" 1 "building bindgen"
 	say "building bindgen (1 to 3 minutes, once)"
