@@ -58,7 +58,8 @@ impl Request {
     /// Turns the request into a configuration.
     ///
     /// `word` is that of the caller; `allowed` is the value of the sysctl; `is_user` tells whether
-    /// an address belongs to user space. Where more than one thing is wrong, the first of these is reported:
+    /// an address belongs to user space. Where more than one thing is wrong, the first of these is
+    /// reported:
     ///
     /// - [`EINVAL`]: the mode is unknown, the region is not one, or [`OFF`] has an argument.
     /// - [`EPERM`]: arming is not allowed.

@@ -15,7 +15,7 @@
 //!               ──> effects     SIGSYS and the fatal exits ──> task
 //! ```
 //!
-//! C header: [`include/linux/syscall_user_dispatch.h`](srctree/include/linux/syscall_user_dispatch.h)
+//! C header: `include/linux/syscall_user_dispatch.h`
 
 use kernel::{
     bindings,
