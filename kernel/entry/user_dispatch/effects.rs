@@ -2,7 +2,10 @@
 
 //! The effects: what happens to the task whose syscall does not run.
 
-use super::task::Entry;
+use super::{
+    task::Entry,
+    trace, //
+};
 use kernel::{
     bindings,
     prelude::*, //
@@ -29,6 +32,7 @@ pub(crate) fn dispatch(mut entry: Entry) {
         _arch: entry.arch(),
     };
 
+    trace::dispatch(&entry);
     entry.mark_undone();
     entry.rollback();
 
@@ -40,8 +44,10 @@ pub(crate) fn dispatch(mut entry: Entry) {
     }
 }
 
-/// Kills the task, and with it its thread group, by a `signal` that nothing can stop.
-pub(crate) fn kill(mut entry: Entry, signal: u32) {
+/// Kills the task, and with it its thread group, by a `signal` that nothing can stop; `reading` is
+/// what its selector gave.
+pub(crate) fn kill(mut entry: Entry, signal: u32, reading: i32) {
+    trace::kill(&entry, reading);
     entry.mark_undone();
 
     // CAST: A signal number, which bindgen takes for unsigned.

@@ -11,11 +11,11 @@
 use kernel::prelude::*;
 
 /// `PR_SYS_DISPATCH_OFF` of `include/uapi/linux/prctl.h`.
-const OFF: usize = 0;
+pub(crate) const OFF: usize = 0;
 /// `PR_SYS_DISPATCH_EXCLUSIVE_ON`, alias `PR_SYS_DISPATCH_ON`.
-const EXCLUSIVE_ON: usize = 1;
+pub(crate) const EXCLUSIVE_ON: usize = 1;
 /// `PR_SYS_DISPATCH_INCLUSIVE_ON`.
-const INCLUSIVE_ON: usize = 2;
+pub(crate) const INCLUSIVE_ON: usize = 2;
 
 /// The size of the words in which a caller counts addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,10 +191,10 @@ pub(crate) enum Verdict {
     Run,
     /// It is handed back to the thread as SIGSYS.
     Dispatch,
-    /// The selector holds neither of its two values: the task dies of SIGSYS.
-    BadSelector,
-    /// The selector cannot be read: the task dies of SIGSEGV.
-    NoSelector,
+    /// The selector holds this, which is neither of its two values: the task dies of SIGSYS.
+    BadSelector(i32),
+    /// The selector cannot be read, for this negative errno: the task dies of SIGSEGV.
+    NoSelector(i32),
 }
 
 impl Verdict {
@@ -207,8 +207,8 @@ impl Verdict {
             0 => Self::Run,
             // SYSCALL_DISPATCH_FILTER_BLOCK
             1 => Self::Dispatch,
-            2.. => Self::BadSelector,
-            _ => Self::NoSelector,
+            2.. => Self::BadSelector(reading),
+            _ => Self::NoSelector(reading),
         }
     }
 }
@@ -440,12 +440,12 @@ mod tests {
             let expected = match value {
                 0 => Verdict::Run,
                 1 => Verdict::Dispatch,
-                _ => Verdict::BadSelector,
+                _ => Verdict::BadSelector(value.into()),
             };
             assert_eq!(Verdict::of(value.into()), expected);
         }
         for errno in [-1, EFAULT.to_errno(), i32::MIN] {
-            assert_eq!(Verdict::of(errno), Verdict::NoSelector);
+            assert_eq!(Verdict::of(errno), Verdict::NoSelector(errno));
         }
     }
 }

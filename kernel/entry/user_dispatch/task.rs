@@ -148,6 +148,10 @@ impl Task {
         Self(task)
     }
 
+    pub(crate) fn as_ptr(&self) -> *mut bindings::task_struct {
+        self.0
+    }
+
     /// Arms the task with `settings`, or disarms it, from its next syscall on.
     pub(crate) fn configure(&mut self, settings: Option<Settings>) {
         let (exempt, selector) = settings.map_or_else(Default::default, |s| (s.exempt, s.selector));

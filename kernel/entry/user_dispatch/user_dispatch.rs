@@ -12,7 +12,8 @@
 //! user_dispatch ──> policy      what is right and what follows, as plain values
 //!               ──> task        the state, work flag and registers of a task
 //!               ──> selector    the byte in user memory
-//!               ──> effects     SIGSYS and the fatal exits ──> task
+//!               ──> effects     SIGSYS and the fatal exits ──> task, trace
+//!               ──> trace       the tracepoints ──> task, policy
 //! ```
 //!
 //! C header: `include/linux/syscall_user_dispatch.h`
@@ -39,6 +40,7 @@ mod effects;
 mod policy;
 mod selector;
 mod task;
+mod trace;
 
 use policy::{
     Request,
@@ -49,6 +51,19 @@ use task::{
     Entry,
     Task, //
 };
+
+// The policy has no bindings; what it knows of the interface is compared here.
+static_assert!(policy::OFF == bindings::PR_SYS_DISPATCH_OFF as usize);
+static_assert!(policy::EXCLUSIVE_ON == bindings::PR_SYS_DISPATCH_EXCLUSIVE_ON as usize);
+static_assert!(policy::INCLUSIVE_ON == bindings::PR_SYS_DISPATCH_INCLUSIVE_ON as usize);
+static_assert!(matches!(
+    Verdict::of(bindings::SYSCALL_DISPATCH_FILTER_ALLOW as i32),
+    Verdict::Run
+));
+static_assert!(matches!(
+    Verdict::of(bindings::SYSCALL_DISPATCH_FILTER_BLOCK as i32),
+    Verdict::Dispatch
+));
 
 /// Decides about a syscall of an armed thread. Returns whether it must not run.
 ///
@@ -100,8 +115,8 @@ fn refuse(entry: Entry, verdict: Verdict) -> bool {
     match verdict {
         Verdict::Run => return false,
         Verdict::Dispatch => effects::dispatch(entry),
-        Verdict::BadSelector => effects::kill(entry, bindings::SIGSYS),
-        Verdict::NoSelector => effects::kill(entry, bindings::SIGSEGV),
+        Verdict::BadSelector(reading) => effects::kill(entry, bindings::SIGSYS, reading),
+        Verdict::NoSelector(reading) => effects::kill(entry, bindings::SIGSEGV, reading),
     }
 
     true
@@ -189,6 +204,7 @@ fn configure(mut task: Task, request: Request) -> Result {
     };
 
     task.configure(request.validate(word, allowed.load(Relaxed), selector::is_user)?);
+    trace::configure(&task, request);
     Ok(())
 }
 

@@ -263,6 +263,77 @@ TEST_F(tracepoints, d5_are_not_hit_by_a_syscall_that_kills)
 	EXPECT_STREQ("", log);
 }
 
+/* Whether the trace has a line of @event that ends in @fields */
+static bool recorded(const char *dir, const char *event, const char *fields)
+{
+	bool found = false;
+	char path[128];
+	char *line = NULL;
+	size_t len = 0;
+	FILE *trace;
+
+	snprintf(path, sizeof(path), "%s/trace", dir);
+	trace = fopen(path, "r");
+	while (trace && !found && getline(&line, &len, trace) > 0) {
+		line[strcspn(line, "\n")] = 0;
+		found = strstr(line, event) && strlen(line) >= strlen(fields) &&
+			!strcmp(line + strlen(line) - strlen(fields), fields);
+	}
+	free(line);
+	if (trace)
+		fclose(trace);
+	return found;
+}
+
+static bool enable_own_tracepoints(const char *dir)
+{
+	return write_to_instance(dir, "events/syscall_user_dispatch/enable", "1");
+}
+
+TEST_F(tracepoints, of_the_mechanism_tell_of_arming_and_dispatch)
+{
+	struct sud_config config = sud_foreign_config(NULL);
+	char text[128];
+	char log[64];
+
+	if (access(TRACEFS "/events/syscall_user_dispatch", F_OK))
+		SKIP(return, "the kernel has no tracepoints of the mechanism");
+
+	/* By a tracer: that is us, so the events are ours */
+	snprintf(text, sizeof(text), "%d", getpid());
+	ASSERT_TRUE(write_to_instance(self->dir, "set_event_pid", text));
+	ASSERT_TRUE(enable_own_tracepoints(self->dir));
+	ASSERT_EQ(0, sud_set_config(self->pid, &config));
+	snprintf(text, sizeof(text),
+		 "pid=%d mode=inclusive offset=0x%lx len=0x%lx selector=0x0", self->pid,
+		 (unsigned long)foreign_begin, (unsigned long)(foreign_end - foreign_begin));
+	EXPECT_TRUE(recorded(self->dir, "sud_configure:", text));
+
+	snprintf(text, sizeof(text), "%d", self->pid);
+	ASSERT_TRUE(write_to_instance(self->dir, "set_event_pid", text));
+	EXPECT_EQ(0, sud_log_stops(self->pid, PTRACE_CONT, 0, log, sizeof(log)));
+	snprintf(text, sizeof(text), "address=0x%lx nr=%d arch=%s",
+		 (unsigned long)foreign_syscall_ip, __NR_getppid,
+		 sizeof(long) == 8 ? "x86_64" : "i386");
+	EXPECT_TRUE(recorded(self->dir, "sud_dispatch:", text));
+}
+
+TEST_F(tracepoints, of_the_mechanism_tell_of_a_kill)
+{
+	const struct sud_config config = sud_foreign_config(&sud->selector);
+	char text[128];
+
+	if (access(TRACEFS "/events/syscall_user_dispatch", F_OK))
+		SKIP(return, "the kernel has no tracepoints of the mechanism");
+
+	ASSERT_EQ(0, sud_set_config(self->pid, &config));
+	ASSERT_TRUE(enable_own_tracepoints(self->dir));
+	sud->selector = 2;
+	EXPECT_EQ(SIGSYS, sud_killed_by(sud_resume(self->pid, PTRACE_CONT, 0)));
+	snprintf(text, sizeof(text), "selector=0x%lx reading=2", (unsigned long)&sud->selector);
+	EXPECT_TRUE(recorded(self->dir, "sud_kill:", text));
+}
+
 /*
  * Restarted syscalls, which begin anew at the instruction
  */
