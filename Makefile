@@ -65,12 +65,13 @@ exec: $$(image)
 	@[ -n "$$CMD" ] || { echo "error: nothing to run; say for example: make exec CMD='uname -r'" >&2; exit 2; }
 	@GUEST_QUIET=1 scripts/guest.sh $< "$$CMD"
 
-# Each step leaves a stamp; a tree of the user's own is looked at each time.
+# Each step leaves a stamp. A tree of the user's own is looked at each time, and
+# left again when it is no longer named.
 $(BUILD)/.setup: scripts/setup.sh scripts/lib.sh
 	@scripts/setup.sh
 	@touch $@
 
-$(BUILD)/.source: $(BUILD)/.setup scripts/source.sh $(if $(KDIR),FORCE)
+$(BUILD)/.source: $(BUILD)/.setup scripts/source.sh $(if $(KDIR)$(shell cat $(BUILD)/.kdir 2>/dev/null),FORCE)
 	@scripts/source.sh
 	@touch $@
 

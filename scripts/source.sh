@@ -115,3 +115,4 @@ else
 	[ -n "$tree" ] || from_debian
 	ln -sfn "$tree" "$BUILD/pristine"
 fi
+echo "${KDIR:-}" >"$BUILD/.kdir"
