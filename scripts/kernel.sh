@@ -5,6 +5,7 @@
 # Configure and build a kernel out of tree: build/kernel/FLAVOUR from SOURCE,
 # with the fragments merged into Kconfig's defaults.
 . "$TOP/scripts/lib.sh"
+lock 9 "$BUILD/.lock" "$BUILD"
 
 flavour=$1 source=$2
 shift 2

@@ -12,11 +12,11 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # at_least VERSION MINIMUM
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
-# lock FILE WHAT: one at a time; the lock ends with the process that holds it.
+# lock FD FILE WHAT: one at a time; the lock ends with the processes that have FD.
 lock() {
-	mkdir -p "${1%/*}"
-	exec 9>>"$1"
-	flock -n 9 || die "another run is busy with $2" \
+	mkdir -p "${2%/*}"
+	eval "exec $1>>\"\$2\""
+	flock -n "$1" || die "another run is busy with $3" \
 		"Wait until it has ended, or stop it, and try again."
 }
 

@@ -5,6 +5,7 @@
 # that the series touches. From there it is exported as build/series/*.patch,
 # and laid over a copy of the pristine tree as build/linux.
 . "$TOP/scripts/lib.sh"
+lock 9 "$BUILD/.lock" "$BUILD"
 
 repo=$BUILD/series.git
 base=$(readlink -f "$BUILD/pristine")

@@ -139,7 +139,7 @@ llvm=$(find_llvm) || die "no clang, lld and llvm >= $LLVM_MIN with libclang" "Na
 find_qemu || die "no qemu-system-x86_64 >= $QEMU_MIN" "Install QEMU and put it into PATH."
 
 if ! bindgen=$(find_bindgen); then
-	lock "$CACHE/lock" "the tools in $CACHE"
+	lock 8 "$CACHE/lock" "the tools in $CACHE"
 	room "$CACHE" 1 "building bindgen"
 	say "building bindgen (1 to 3 minutes, once)"
 	# Built for a quick build: it runs for seconds.
@@ -148,13 +148,13 @@ if ! bindgen=$(find_bindgen); then
 		--no-default-features --features runtime bindgen-cli >"$BUILD/log/bindgen.log" 2>&1 ||
 		die "bindgen could not be built: $(grep -m 1 '^error' "$BUILD/log/bindgen.log")" \
 			"Is there a network? (whole log: $BUILD/log/bindgen.log) Or name one by BINDGEN=."
-	exec 9>&-
+	exec 8>&-
 	bindgen=$(find_bindgen)
 fi
 
 venv=$CACHE/virtme-ng-$VNG
 if [ ! -e "$venv/.complete" ]; then
-	lock "$CACHE/lock" "the tools in $CACHE"
+	lock 8 "$CACHE/lock" "the tools in $CACHE"
 	say "installing virtme-ng $VNG"
 	rm -rf "$venv"
 	{ python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "virtme-ng==$VNG"; } \
@@ -162,7 +162,7 @@ if [ ! -e "$venv/.complete" ]; then
 		die "virtme-ng could not be installed: $(tail -n 1 "$BUILD/log/virtme-ng.log")" \
 			"Is there a network? (whole log: $BUILD/log/virtme-ng.log)"
 	touch "$venv/.complete"
-	exec 9>&-
+	exec 8>&-
 fi
 
 # One directory to put in front of PATH. The links are renewed only where they

@@ -3,6 +3,7 @@
 # Provide the pristine kernel source as build/pristine: Debian's linux-source,
 # unpacked in the cache, or a copy of the tree that KDIR= names.
 . "$TOP/scripts/lib.sh"
+lock 9 "$BUILD/.lock" "$BUILD"
 
 VERSION=7.3
 
@@ -66,7 +67,7 @@ papt() { tool=$1; shift; APT_CONFIG=$CACHE/apt/apt.conf "$tool" "$@"; }
 from_debian() {
 	have apt-get || die "no apt-get to fetch Debian's kernel source with" \
 		"Name a Linux $VERSION source tree by KDIR=."
-	lock "$CACHE/lock" "the downloads in $CACHE"
+	lock 8 "$CACHE/lock" "the downloads in $CACHE"
 	room "$CACHE" 3 "the kernel source"
 
 	say "asking Debian for the source of Linux $VERSION"
