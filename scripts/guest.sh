@@ -32,15 +32,22 @@ esac
 console=$BUILD/log/console-${GUEST_LOG:-$$}.log
 : >"$console"
 
-# The second serial port is the console. It is a child in the background, and
-# timeout makes it a group of its own: whatever ends us ends all of it.
-timeout -k 10 "${GUEST_TIMEOUT:-600}" vng "$@" \
-	--append "earlycon=uart8250,io,0x2f8 console=ttyS1 ignore_loglevel oops=panic" \
-	--qemu-opts="-serial file:$console" </dev/null &
-guest=$!
-trap 'kill $guest 2>/dev/null; wait $guest; exit 130' INT TERM HUP
-wait $guest && status=0 || status=$?
+# The second serial port is the console. QEMU opens our output anew, which would
+# empty a file, so it gets pipes. timeout makes a group of the guest and all that
+# belongs to it, which ends with it.
+boot() {
+	timeout -k 10 "${GUEST_TIMEOUT:-600}" vng "$@" \
+		--append "earlycon=uart8250,io,0x2f8 console=ttyS1 ignore_loglevel oops=panic" \
+		--qemu-opts="-serial file:$console" </dev/null &
+	echo $! >"$console.pid"
+	wait $! && echo 0 >"$console.status" || echo $? >"$console.status"
+}
+trap 'kill $(cat "$console.pid"); rm -f "$console".*; exit 130' INT TERM HUP
+{ boot "$@" 2>&1 >&3 3>&- | cat >&2; } 3>&1 | cat &
+wait $!
 trap - INT TERM HUP
+status=$(cat "$console.status")
+rm -f "$console".*
 
 case $status in
 124 | 137) why="did not end within ${GUEST_TIMEOUT:-600} seconds" ;;

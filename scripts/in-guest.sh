@@ -51,7 +51,7 @@ for suite; do
 	name=${suite%%:*}
 	case $suite in
 	kunit | samples) $suite >"$results/$name.tap" ;;
-	stress) "$here/build/bin/differential" stress --d1 >"$results/$name.tap" ;;
+	stress) "$here/build/bin/differential" stress 1 20 --ours >"$results/$name.tap" ;;
 	bench) "$here/build/bin/bench" measure >"$results/$name.txt" ;;
 	differential:*) "$here/build/bin/differential" run $(echo "${suite#*:}" | tr : ' ') >"$results/$name.txt" ;;
 	*) selftests "$suite" >"$results/$name.tap" ;;

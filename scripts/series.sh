@@ -26,7 +26,10 @@ command git init -q "$repo"
 # The files that git keeps below a path; what it ignores is generated.
 ours() { (cd "$TOP" && command git ls-files -co --exclude-standard "$@"); }
 
-{ sed -n 's|^--- a/||p' "$TOP"/patches/*.patch; ours Documentation; } | sort -u | while read -r file; do
+{
+	sed -n 's|^--- a/||p' "$TOP"/patches/*.patch
+	ours $(sed -n 's/^Adds: //p' "$TOP"/patches/*.patch)
+} | sort -u | while read -r file; do
 	[ -e "$base/$file" ] || continue
 	mkdir -p "$repo/$(dirname "$file")"
 	cp -p "$base/$file" "$repo/$file"

@@ -642,16 +642,15 @@ TEST_F(ia32, d6_tracer_is_judged_by_its_own_word_size)
 
 /*
  * D7. The function under probe makes no syscall, so whatever is dispatched
- * here was made on its behalf. Its first instruction is one that the kernel
- * may replace by a call.
+ * here was made on its behalf. Its first instruction is a NOP of ten bytes,
+ * which the kernel may replace by a call to a trampoline.
  */
 sud_stub probed;
 
 asm(".pushsection .text\n"
 	".balign 16\n"
 	"probed:\n"
-	"	.byte	0x0f, 0x1f, 0x44, 0x00, 0x00\n"
-	"	nop\n"
+	"	.byte	0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0\n"
 	"	ret\n"
 	".popsection\n");
 

@@ -293,6 +293,7 @@ struct sud_shared {
 	void (*hook)(siginfo_t *info, ucontext_t *uc);
 	int flag;		/* for the tests' own use, */
 	pid_t tid;		/* too */
+	int upstream;		/* 1 or -1, once found out; not reset */
 };
 
 static struct sud_shared *sud;
@@ -350,7 +351,7 @@ static inline int sud_sigaction(int sig, void (*handler)(int, siginfo_t *, void 
 /* Start counting dispatches; each calls @hook, which may be NULL. */
 static inline int sud_handle(void (*hook)(siginfo_t *info, ucontext_t *uc))
 {
-	memset(sud, 0, sizeof(*sud));
+	memset(sud, 0, offsetof(struct sud_shared, upstream));
 	sud->hook = hook;
 	return sud_sigaction(SIGSYS, sud_handler, 0);
 }
@@ -693,6 +694,8 @@ static inline int sud_log_stops(pid_t pid, long request, long sig, char *log,
  * Deviations of one implementation from the other
  */
 
+#define SUD_NOT_IN_RUST	"cd /proc && test -r config.gz && ! zgrep -q DISPATCH_RUST=y config.gz"
+
 /* A kernel that hides its configuration gets no allowance. */
 static inline bool sud_upstream(void)
 {
@@ -700,7 +703,9 @@ static inline bool sud_upstream(void)
 
 	if (kernel)
 		return !strcmp(kernel, "upstream");
-	return !system("cd /proc && test -r config.gz && ! zgrep -q DISPATCH_RUST=y config.gz");
+	if (!sud->upstream)
+		sud->upstream = system(SUD_NOT_IN_RUST) ? -1 : 1;
+	return sud->upstream == 1;
 }
 
 /*
