@@ -14,9 +14,9 @@
 image=$1
 [ -e "$image" ] || die "$image is not built" "Run 'make build' first."
 
-# A /dev/kvm alone proves nothing.
+# A /dev/kvm alone proves nothing. GUEST_TCG asks for emulation where KVM works.
 accel=
-if ! { grep -qwE 'vmx|svm' /proc/cpuinfo && : </dev/kvm; } 2>/dev/null; then
+if [ -n "${GUEST_TCG:-}" ] || ! { grep -qwE 'vmx|svm' /proc/cpuinfo && : </dev/kvm; } 2>/dev/null; then
 	accel=--disable-kvm
 	[ -n "${GUEST_QUIET:-}" ] || say "no KVM here: QEMU emulates the processor, which is slow and works"
 fi

@@ -16,7 +16,8 @@ use kernel::{
 };
 
 /// The work flag that brings a syscall to us.
-const WORK_BIT: c_ulong = bindings::syscall_work_bit_SYSCALL_WORK_BIT_SYSCALL_USER_DISPATCH as _;
+const WORK_BIT: c_ulong =
+    bindings::syscall_work_bit_SYSCALL_WORK_BIT_SYSCALL_USER_DISPATCH as c_ulong;
 
 /// The current task at a syscall that has not been decided yet.
 ///

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a syscall costs, and what each way through Syscall User Dispatch adds to it.
+//!
+//! `bench measure` prints a line for each path, in nanoseconds for a syscall. In a guest whose
+//! clock counts instructions (QEMU's `-icount shift=0`), a nanosecond is an instruction.
+//!
+//! `bench report OURS UPSTREAM DIRECTORY` compares what `bench measure` printed on two kernels,
+//! and leaves the comparison and a picture of it in DIRECTORY.
+
+mod chart;
+mod measure;
+mod report;
+mod sys;
+
+use std::{env, process::ExitCode};
+
+const USAGE: &str = "\
+usage: bench measure
+       bench report OURS UPSTREAM DIRECTORY [--bounds FILE | --nanoseconds]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+
+    let outcome = match arguments[..] {
+        ["measure"] => {
+            measure::run();
+            Ok(true)
+        }
+        ["report", ours, upstream, directory, ref options @ ..] => {
+            let purpose = match *options {
+                [] => report::Purpose::Count,
+                ["--bounds", file] => report::Purpose::Guard(file),
+                ["--nanoseconds"] => report::Purpose::Time,
+                _ => return usage(),
+            };
+            report::run(ours, upstream, directory, purpose)
+        }
+        _ => return usage(),
+    };
+
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
