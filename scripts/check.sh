@@ -29,14 +29,16 @@ formatted() { rustfmt --edition 2021 --config-path "$linux/.rustfmt.toml" --chec
 lints() {
 	cd "$out"
 	command=$(sed -n 's|^savedcmd_[^ ]* := ||p' "${object%/*}/.${object##*/}.cmd" | sed 's/;.*//')
-	CLIPPY_CONF_DIR=$linux eval "$(echo "$command" |
-		sed 's/ \(rustc\|clippy-driver\) / clippy-driver /; s/--emit=[^ ]*/--emit=metadata=\/dev\/null/g')"
+	RUSTC_BOOTSTRAP=1 CLIPPY_CONF_DIR=$linux
+	export RUSTC_BOOTSTRAP CLIPPY_CONF_DIR
+	eval "$(echo "$command" |
+		sed 's/ \(rustc\|clippy-driver\) / clippy-driver /; s|--emit=[^ ]*|--emit=metadata=$BUILD/log/clippy.rmeta|g')"
 }
 
 # The log of a build that had nothing to do says nothing: take all that is kept.
 no_warning() {
-	cat "$BUILD"/log/kernel-ours*.log | grep -i -A 3 -E 'warning|objtool|modpost' |
-		grep -E 'user_dispatch|rust/helpers|samples/syscall|entry-common|x86/kernel/signal' || :
+	cat "$BUILD"/log/kernel-ours*.log | grep -i -A 3 -E 'warning: |objtool: |modpost: ' |
+		grep -vE '^  [A-Z]' | grep -E 'user_dispatch|rust/helpers|samples/syscall|entry-common|x86/kernel/signal' || :
 }
 
 no_panic() { llvm-nm --undefined-only "$object" | grep -E 'core.*panicking|rust_begin_unwind' || :; }
