@@ -391,10 +391,10 @@ fn agree(ours: &Operation, upstream: &Operation, allowed: bool) -> Result<Agreem
 }
 
 /// The first difference between what a program did on ours and on upstream.
-struct Difference {
+pub struct Difference {
     /// The operation, by its number; past the end if one transcript is shorter.
-    operation: usize,
-    report: String,
+    pub operation: usize,
+    pub report: String,
 }
 
 #[derive(Default)]
@@ -540,13 +540,12 @@ pub fn compare(ours: &str, upstream: &str, same: bool) -> Result<bool, String> {
     Ok(differences == 0)
 }
 
-/// Where each program of two transcripts differs first, if it does.
-pub fn first_differences(ours: &str, upstream: &str) -> Result<Vec<Option<usize>>, String> {
+/// How each program of two transcripts differs, if it does.
+pub fn differences(ours: &str, upstream: &str) -> Result<Vec<Option<Difference>>, String> {
     let (ours, upstream) = (parse(ours)?, parse(upstream)?);
     let mut tally = Tally::default();
     let pairs = ours.iter().zip(&upstream);
     Ok(pairs
         .map(|(ours, upstream)| difference(ours, upstream, false, &mut tally))
-        .map(|difference| difference.map(|difference| difference.operation))
         .collect())
 }

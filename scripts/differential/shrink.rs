@@ -5,9 +5,13 @@
 //! To boot a kernel takes longer than to execute a thousand programs: each round tries all ways to
 //! leave something out at once, on each kernel, and goes on from the shortest that still differs.
 
-use crate::{compare, program::Program};
+use crate::{
+    compare::{self, Difference},
+    program::{Program, Random},
+};
 use std::{
     env, fs,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -34,8 +38,10 @@ impl Kernel<'_> {
     }
 }
 
-/// All ways to leave out a part of `kept`: halves, quarters, and so on down to single operations.
-fn candidates(kept: &[usize]) -> Vec<Vec<usize>> {
+/// Ways to leave out a part of `kept`: halves, quarters, and so on down to single operations, and
+/// parts at random, but for the last operation, in which the difference shows.
+fn candidates(kept: &[usize], random: &mut Random) -> Vec<Vec<usize>> {
+    const AT_RANDOM: usize = 50;
     let mut all = Vec::new();
     let mut size = kept.len().div_ceil(2);
     while size > 0 {
@@ -45,7 +51,12 @@ fn candidates(kept: &[usize]) -> Vec<Vec<usize>> {
         }
         size /= 2;
     }
-    all.retain(|candidate| !candidate.is_empty());
+    for share in [2, 4, 8].iter().flat_map(|share| [*share; AT_RANDOM]) {
+        let last = kept.last().copied();
+        let is_kept = |item: &usize| Some(*item) == last || random.below(share) == 0;
+        all.push(kept.iter().copied().filter(is_kept).collect());
+    }
+    all.retain(|candidate| !candidate.is_empty() && candidate.len() < kept.len());
     all
 }
 
@@ -56,11 +67,25 @@ fn text(kept: &[usize]) -> String {
         .join(",")
 }
 
-pub fn shrink(seed: &str, program: u64, ours: &str, upstream: &str) -> Result<(), String> {
-    let myself = env::current_exe().map_err(|error| error.to_string())?;
-    let batch = myself.with_extension("batch");
-    let differing = |candidates: &[Vec<usize>]| -> Result<Vec<Option<usize>>, String> {
-        let lines = candidates
+/// Both kernels with a program to make shorter.
+struct Experiment<'a> {
+    seed: &'a str,
+    program: u64,
+    kernels: [Kernel<'a>; 2],
+    myself: PathBuf,
+}
+
+impl Experiment<'_> {
+    /// The shortest of some variants that still differs, up to where it does, and how.
+    fn shortest(&self, variants: &[Vec<usize>]) -> Result<Option<(Vec<usize>, String)>, String> {
+        let Self {
+            seed,
+            program,
+            kernels,
+            myself,
+        } = self;
+        let batch = myself.with_extension("batch");
+        let lines = variants
             .iter()
             .map(|kept| format!("{program} {}\n", text(kept)));
         fs::write(&batch, lines.collect::<String>()).map_err(|error| error.to_string())?;
@@ -69,31 +94,42 @@ pub fn shrink(seed: &str, program: u64, ours: &str, upstream: &str) -> Result<()
             myself.display(),
             batch.display()
         );
-        let [ours, upstream] = [Kernel(ours).run(&command)?, Kernel(upstream).run(&command)?];
-        compare::first_differences(&ours, &upstream)
-    };
+        let [ours, upstream] = [kernels[0].run(&command), kernels[1].run(&command)];
+        // It is only in the way.
+        let _ = fs::remove_file(&batch);
 
-    let whole: Vec<usize> = (0..Program::OPERATIONS as usize).collect();
-    let mut kept = match differing(&[whole.clone()])?[..] {
-        [Some(last)] => whole[..=last.min(whole.len() - 1)].to_vec(),
-        _ => return Err(format!("program {program} of seed {seed} does not differ")),
-    };
-    loop {
-        println!("# {} operations: {}", kept.len(), text(&kept));
-        let candidates = candidates(&kept);
-        let results = differing(&candidates)?;
-        let shorter = candidates
+        let differences = compare::differences(&ours?, &upstream?)?;
+        let differing = variants
             .iter()
-            .zip(results)
-            .filter_map(|(candidate, last)| Some(&candidate[..=last?.min(candidate.len() - 1)]))
-            .min_by_key(|candidate| candidate.len());
-        match shorter {
-            Some(shorter) => kept = shorter.to_vec(),
+            .zip(differences)
+            .filter_map(|(kept, difference)| {
+                let Difference { operation, report } = difference?;
+                Some((kept[..kept.len().min(operation + 1)].to_vec(), report))
+            });
+        Ok(differing.min_by_key(|(kept, _)| kept.len()))
+    }
+}
+
+pub fn shrink(seed: &str, program: u64, ours: &str, upstream: &str) -> Result<(), String> {
+    let experiment = Experiment {
+        seed,
+        program,
+        kernels: [Kernel(ours), Kernel(upstream)],
+        myself: env::current_exe().map_err(|error| error.to_string())?,
+    };
+    let mut random = Random::new(program, 0);
+    let whole = (0..Program::OPERATIONS as usize).collect();
+    let Some((mut kept, mut report)) = experiment.shortest(&[whole])? else {
+        return Err(format!("program {program} of seed {seed} does not differ"));
+    };
+    while kept.len() > 1 {
+        println!("# {} operations: {}", kept.len(), text(&kept));
+        match experiment.shortest(&candidates(&kept, &mut random))? {
+            Some(shorter) => (kept, report) = shorter,
             None => break,
         }
     }
-    // It is only in the way.
-    let _ = fs::remove_file(&batch);
+    print!("{report}");
     println!(
         "differential run {seed} 0 --program {program} --keep {}",
         text(&kept)
