@@ -618,7 +618,7 @@ impl fmt::Display for Name {
             ("land", arena!(diff_land)),
             ("code-end", arena!(diff_code_end)),
         ];
-        if value >= CODE && value < CODE + CODE_SIZE {
+        if (CODE..CODE + CODE_SIZE).contains(&value) {
             let (name, start) = named
                 .iter()
                 .rev()

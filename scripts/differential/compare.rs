@@ -353,14 +353,13 @@ fn agree(ours: &Operation, upstream: &Operation, allowed: bool) -> Result<Agreem
     // is then, and only one that keeps the signal from it lets it live.
     let is_foreign = value(other, "signal") == Some(31) && value(other, "code") <= Some(0);
     let is_dispatch = text(other, "rax") == text(other, "orig");
-    if other.starts_with("  stop") && is_foreign && is_dispatch {
-        if rewound(other).as_deref() == Some(line) {
-            expected.fired.push(Lost);
-            return Ok(Agreement {
-                fired: expected.fired,
-                parted: true,
-            });
-        }
+    let is_rewound = || rewound(other).as_deref() == Some(line);
+    if other.starts_with("  stop") && is_foreign && is_dispatch && is_rewound() {
+        expected.fired.push(Lost);
+        return Ok(Agreement {
+            fired: expected.fired,
+            parted: true,
+        });
     }
 
     // Where the signal of a number like a restart code was suppressed there is no handler to tell:

@@ -287,6 +287,12 @@ pub unsafe fn call(number: u64, arguments: &[u64]) -> i64 {
     result
 }
 
+/// Whether the kernel has what is tested here: it can always be switched off.
+pub fn is_supported() -> bool {
+    // SAFETY: No memory is involved.
+    unsafe { call(SYS_PRCTL, &[PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0]) == 0 }
+}
+
 /// Maps memory at a fixed address where nothing is yet.
 pub fn map_at(address: u64, len: u64, prot: u64, flags: u64, fd: i64) {
     let flags = flags | MAP_FIXED_NOREPLACE;

@@ -66,6 +66,9 @@ fn fix_addresses() {
 }
 
 pub fn run(seed: u64, jobs: &[Job], workers: usize) -> io::Result<()> {
+    if !sys::is_supported() {
+        return Err(io::Error::other("this kernel has no Syscall User Dispatch"));
+    }
     fix_addresses();
     let no_core = [0u64; 2];
     // SAFETY: The kernel reads the limit.
