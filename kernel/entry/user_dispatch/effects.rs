@@ -20,6 +20,8 @@ use kernel::{
 /// the signal that was in the way; and if that was blocked, the task dies of it, as it does of any
 /// dispatch while SIGSYS is blocked.
 pub(crate) fn dispatch(mut entry: Entry) {
+    let arch = entry.arch();
+
     // Zeroed, padding included, as by `clear_siginfo()`: it is copied to user space.
     let mut siginfo: bindings::kernel_siginfo = pin_init::zeroed();
 
@@ -29,10 +31,10 @@ pub(crate) fn dispatch(mut entry: Entry) {
     siginfo.__bindgen_anon_1._sifields._sigsys = bindings::__sifields__bindgen_ty_7 {
         _call_addr: entry.address() as *mut c_void,
         _syscall: entry.number(),
-        _arch: entry.arch(),
+        _arch: arch,
     };
 
-    trace::dispatch(&entry);
+    trace::dispatch(&entry, arch);
     entry.mark_undone();
     entry.rollback();
 

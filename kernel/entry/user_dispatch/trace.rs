@@ -53,10 +53,10 @@ pub(crate) fn configure(task: &Task, request: Request) {
     unsafe { sud_configure(task.as_ptr(), mode, offset, len, selector) };
 }
 
-/// The syscall of `entry` is handed back.
-pub(crate) fn dispatch(entry: &Entry) {
+/// The syscall of `entry`, made in the way of `arch`, is handed back.
+pub(crate) fn dispatch(entry: &Entry, arch: u32) {
     // SAFETY: Takes plain values.
-    unsafe { sud_dispatch(entry.address(), entry.number(), entry.arch()) };
+    unsafe { sud_dispatch(entry.address(), entry.number(), arch) };
 }
 
 /// The task dies at `entry`, over what `reading` its selector gave.
