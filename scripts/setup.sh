@@ -3,6 +3,7 @@
 # Find the tools, install what is missing, and leave build/bin with what the
 # kernel build is to use: rustc and its companions, bindgen, vng.
 . "$TOP/scripts/lib.sh"
+. "$TOP/scripts/debian.sh"
 
 RUSTC_MIN=1.85.0 BINDGEN_MIN=0.71.1 LLVM_MIN=17.0.1 QEMU_MIN=7.2
 VNG=1.42
@@ -71,13 +72,7 @@ missing() {
 			echo rustc-web rust-web-src rust-web-clippy rustfmt-web
 		fi
 	fi
-	if ! find_bindgen >/dev/null; then
-		if apt_has bindgen $BINDGEN_MIN; then
-			echo bindgen
-		elif ! have cargo; then
-			if apt_has rustc $RUSTC_MIN; then echo cargo; else echo cargo-web; fi
-		fi
-	fi
+	find_bindgen >/dev/null || ! apt_has bindgen $BINDGEN_MIN || echo bindgen
 	find_llvm >/dev/null || echo clang-19 lld-19 llvm-19 libclang-19-dev
 	find_qemu || echo qemu-system-x86
 	echo 'int main(void) { return 0; }' | gcc -m32 -x c -o /dev/null - 2>/dev/null ||
@@ -87,7 +82,9 @@ missing() {
 	have /lib/systemd/systemd-udevd || echo udev
 	[ -e /usr/include/libelf.h ] || echo libelf-dev
 	[ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
-	for tool in bc bison cpio flex git kmod make patch perl rsync xz:xz-utils \
+	# What upstream's selftests of seccomp are linked with.
+	[ -e /usr/include/sys/capability.h ] || echo libcap-dev
+	for tool in bc bison cpio flex git kmod make patch perl rsync stress-ng xz:xz-utils \
 		flock:util-linux; do
 		have "${tool%:*}" || echo "${tool#*:}"
 	done
@@ -138,18 +135,27 @@ rustc=$(find_rustc) ||
 llvm=$(find_llvm) || die "no clang, lld and llvm >= $LLVM_MIN with libclang" "Name a directory by LLVM=/path/to/bin/."
 find_qemu || die "no qemu-system-x86_64 >= $QEMU_MIN" "Install QEMU and put it into PATH."
 
+# Where apt has none that is new enough, a later Debian's serves, which brings the
+# libc that it wants.
 if ! bindgen=$(find_bindgen); then
 	lock 8 "$CACHE/lock" "the tools in $CACHE"
-	room "$CACHE" 1 "building bindgen"
-	say "building bindgen (1 to 3 minutes, once)"
-	# Built for a quick build: it runs for seconds.
-	PATH=$(dirname "$rustc"):$PATH RUSTC=$rustc CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-		cargo install --quiet --locked --root "$CACHE/bindgen" \
-		--no-default-features --features runtime bindgen-cli >"$BUILD/log/bindgen.log" 2>&1 ||
-		die "bindgen could not be built: $(grep -m 1 '^error' "$BUILD/log/bindgen.log")" \
-			"Is there a network? (whole log: $BUILD/log/bindgen.log) Or name one by BINDGEN=."
+	say "fetching bindgen"
+	log=$BUILD/log/bindgen.log remedy="Or name one by BINDGEN= (cargo install bindgen-cli)."
+	private_apt "$log" "$remedy"
+	rm -rf "$CACHE/bindgen"
+	mkdir -p "$CACHE/bindgen/bin"
+	cd "$CACHE/bindgen"
+	fetch "$log" "$remedy" bindgen libc6
+	for deb in *.deb; do dpkg-deb -x "$deb" .; done
+	libc=$CACHE/bindgen/usr/lib/x86_64-linux-gnu
+	cat >bin/bindgen <<-SCRIPT
+		#!/bin/sh
+		exec $libc/ld-linux-x86-64.so.2 --library-path $libc $CACHE/bindgen/usr/bin/bindgen "\$@"
+	SCRIPT
+	chmod +x bin/bindgen
+	cd "$TOP"
 	exec 8>&-
-	bindgen=$(find_bindgen)
+	bindgen=$(find_bindgen) || die "Debian's bindgen does not run here" "$remedy"
 fi
 
 venv=$CACHE/virtme-ng-$VNG

@@ -3,6 +3,7 @@
 # Provide the pristine kernel source as build/pristine: Debian's linux-source,
 # unpacked in the cache, or a copy of the tree that KDIR= names.
 . "$TOP/scripts/lib.sh"
+. "$TOP/scripts/debian.sh"
 lock 9 "$BUILD/.lock" "$BUILD"
 
 VERSION=7.3
@@ -33,65 +34,27 @@ from_kdir() {
 	ln -sfn kdir "$BUILD/pristine"
 }
 
-# An apt of our own: its own lists and cache, the machine's mirror and proxy.
-# The hooks of the machine's configuration are not for us; one that container
-# images carry deletes the packages of an installation that runs meanwhile.
-private_apt() {
-	apt=$CACHE/apt
-	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-		sed -n '/\/debian\/*$/{p;q}')
-	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	[ -e $keyring ] || die "no keyring to verify Debian's archive with" \
-		"Install debian-archive-keyring, or name a kernel tree by KDIR=."
-	: >"$apt/sources.list"
-	for suite in trixie-backports sid forky trixie; do
-		echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $suite main" \
-			>>"$apt/sources.list"
-	done
-	cat >"$apt/apt.conf" <<-CONF
-		#clear APT::Update::Post-Invoke;
-		#clear APT::Update::Post-Invoke-Success;
-		#clear DPkg::Post-Invoke;
-		Dir::Etc::sourcelist "$apt/sources.list";
-		Dir::Etc::sourceparts "/dev/null";
-		Dir::State::lists "$apt/lists";
-		Dir::Cache "$apt/cache";
-		Acquire::Languages "none";
-		Acquire::Retries "3";
-	CONF
-}
-
-papt() { tool=$1; shift; APT_CONFIG=$CACHE/apt/apt.conf "$tool" "$@"; }
-
 from_debian() {
-	have apt-get || die "no apt-get to fetch Debian's kernel source with" \
-		"Name a Linux $VERSION source tree by KDIR=."
 	lock 8 "$CACHE/lock" "the downloads in $CACHE"
 	room "$CACHE" 3 "the kernel source"
 
 	say "asking Debian for the source of Linux $VERSION"
-	private_apt
-	papt apt-get update >"$BUILD/log/source.log" 2>&1 </dev/null ||
-		[ -n "$(papt apt-cache search --names-only '^linux-source-')" ] ||
-		die "the kernel source cannot be looked up: $(grep -m 1 -E '^(E|W):' "$BUILD/log/source.log")" \
-			"Is there a network? (whole log: $BUILD/log/source.log) Or name a kernel tree by KDIR=."
+	log=$BUILD/log/source.log remedy="Or name a Linux $VERSION source tree by KDIR=."
+	private_apt "$log" "$remedy"
 
 	# The version we want, else the newest: whether the patches fit, they say.
 	package=linux-source-$VERSION
 	offered=$(papt apt-cache search --names-only '^linux-source-[0-9.]+$' | awk '{ print $1 }' | sort -V)
+	[ -n "$offered" ] || die "no suite of Debian carries a linux-source" \
+		"Name a Linux $VERSION source tree by KDIR=."
 	if ! echo "$offered" | grep -qx "$package"; then
-		[ -n "$offered" ] || die "no suite of Debian carries a linux-source" \
-			"Name a Linux $VERSION source tree by KDIR=."
 		package=$(echo "$offered" | tail -n 1)
 		say "no suite carries Linux $VERSION any more; trying $package"
 	fi
 
 	say "fetching $package (160 MB)"
 	cd "$CACHE/apt"
-	papt apt-get download -q "$package" >>"$BUILD/log/source.log" 2>&1 </dev/null ||
-		die "$package could not be fetched: $(grep -m 1 '^E:' "$BUILD/log/source.log")" \
-			"Is there a network? (whole log: $BUILD/log/source.log) Or name a kernel tree by KDIR=."
+	fetch "$log" "$remedy" "$package"
 	deb=$(ls -v "$package"_*.deb | tail -n 1)
 
 	say "unpacking it (half a minute)"
