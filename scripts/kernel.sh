@@ -19,7 +19,8 @@ memory=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
 
 # For whatever runs make below us, merge_config.sh included. As in the kernel,
 # LLVM= asks for clang instead of gcc; build/bin has its tools without suffix.
-jobs=${J:-$(nproc)}
+# One more than processors: something always waits for a file.
+jobs=${J:-$(($(nproc) + 1))}
 samples=$(cd "$source" && ls -d samples/syscall_user_dispatch/ 2>/dev/null || :)
 export MAKEFLAGS="${LLVM:+LLVM=1}"
 export KBUILD_BUILD_TIMESTAMP="${KBUILD_BUILD_TIMESTAMP:-$(date -u -r "$source/Makefile")}"
@@ -34,7 +35,7 @@ if [ ! -e "$out/.config" ] || ! cat "$@" | cmp -s - "$stamp" ||
 	rm -f "$stamp" "$out/.config"
 	(cd "$source" && sh scripts/kconfig/merge_config.sh -s -O "$out" "$@") >"$log" 2>&1 9>&- ||
 		die "the kernel could not be configured as requested:" \
-			"$(grep -m 1 -A 2 -E '^WARNING|rror' "$log" || tail -n 1 "$log")" \
+			"$(grep -hvxFf "$out/.config" "$@" | grep CONFIG_ || tail -n 1 "$log")" \
 			"Adapt the fragment in configs/ (whole log: $log)."
 	cat "$@" >"$stamp"
 fi
@@ -44,7 +45,7 @@ before=$(stat -c %Y "$out/arch/x86/boot/bzImage" 2>/dev/null || echo 0)
 
 # A line for each 250 objects, as a sign of life.
 { make -C "$source" O="$out" -j"$jobs" bzImage headers $samples 2>&1 9>&-; echo "status $?"; } | tee "$log" |
-	awk '/^  (CC|AS|RUSTC|HOSTCC|BINDGEN)/ && ++n % 250 == 0 { print "    " n " objects" > "/dev/stderr" }'
+	awk '/^  (CC|AS|RUSTC|HOSTCC|BINDGEN)/ && ++n % 250 == 0 { print "    " n " objects"; fflush() }' >&2
 [ "$(tail -n 1 "$log")" = "status 0" ] ||
 	die "the kernel build ($flavour) failed:" "$(grep -m 3 -A 8 -E '^error|[^ ]: (fatal )?error: |No space|^ld' "$log" || tail -n 5 "$log")" \
 		"The whole log: $log"

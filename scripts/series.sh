@@ -56,6 +56,7 @@ git format-patch -q --no-signature -o "$BUILD/series" base
 # shares the files of the pristine tree, which rsync replaces and never edits.
 linux=$BUILD/linux
 if [ "$(cat "$linux/.pristine" 2>/dev/null)" != "$base" ]; then
+	room "$BUILD" 6 "a kernel tree and its build"
 	say "copying the kernel tree"
 	rm -rf "$linux"
 	cp -al "$base" "$linux" 2>/dev/null || { rm -rf "$linux"; cp -a "$base" "$linux"; }
