@@ -4,17 +4,19 @@
 
 TOP := $(CURDIR)
 BUILD := $(abspath $(or $(O),build))
-export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD SEED OPS
+export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD
 export PATH := $(BUILD)/bin:$(PATH)
 # Kbuild has variables of the same names; ours reach it through the scripts.
 unexport O MAKEOVERRIDES
 MAKEFLAGS += --no-print-directory
 
-# KERNEL=upstream stands for the unpatched kernel wherever one is booted.
+# KERNEL=upstream stands for the unpatched kernel wherever one is booted, and
+# KERNEL=c for the patched one with the implementation in C.
 KERNEL ?= ours
 image.ours := $(BUILD)/bzImage
 image.upstream := $(BUILD)/bzImage.upstream
-image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is neither 'ours' nor 'upstream'))
+image.c := $(BUILD)/bzImage.c
+image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is none of ours, upstream, c))
 
 demo := $(BUILD)/kernel/ours/samples/syscall_user_dispatch/personality
 
@@ -37,7 +39,8 @@ define help
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
-  KERNEL=upstream          (shell, exec, kselftest) the unpatched kernel instead
+  KERNEL=upstream          (shell, exec, kselftest) the unpatched kernel instead;
+  KERNEL=c                 the patched one with the implementation in C
   KDIR=/path               a kernel tree of your own; it is only read
   J=N                      jobs; O=, RUSTC=, BINDGEN=, LLVM= as in the kernel
 endef
@@ -89,14 +92,24 @@ $(BUILD)/bzImage.upstream: $(BUILD)/.source $(TOP)/configs/base.config scripts/k
 	@ln -sfn kernel/upstream/vmlinux $(BUILD)/vmlinux.upstream
 	@ln -sfn kernel/upstream/arch/x86/boot/bzImage $@
 
+# Built like ours but for one option, so it starts as a copy of it.
+$(BUILD)/bzImage.c: $(BUILD)/bzImage $(TOP)/configs/c.config
+	@[ -e $(BUILD)/kernel/c ] || { cp -a $(BUILD)/kernel/ours $(BUILD)/kernel/c.new && mv $(BUILD)/kernel/c.new $(BUILD)/kernel/c; }
+	@scripts/kernel.sh c $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/c.config
+	@ln -sfn kernel/c/arch/x86/boot/bzImage $@
+
 # The results of all tests are KTAP in build/results: of the host, of the patched
 # kernel and of upstream's. The closing line counts what is in there.
 results := $(BUILD)/results
 # Upstream's own tests of the mechanism, and ours beside them.
 selftests := syscall_user_dispatch ptrace:get_set_sud
+# Upstream's tests of what else lies on the road of a syscall: none may do worse
+# on our kernel than on upstream's.
+neighbours := seccomp ptrace x86 rseq
 # The same random programs on both kernels.
 SEED ?= 1
 OPS ?= 100000
+random = differential:$(SEED):$(OPS)
 
 # Programs of ours, each a directory or a file of scripts/.
 $(BUILD)/bin/bench $(BUILD)/bin/differential: $(BUILD)/bin/%: $$(wildcard scripts/%/*.rs) $(BUILD)/.setup
@@ -105,51 +118,70 @@ $(BUILD)/bin/report: scripts/report.rs $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ $<
 
 # The selftests of the patched tree, upstream's among them, as lib.mk installs them.
-$(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage
-	@scripts/kselftest.sh syscall_user_dispatch ptrace
+$(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage scripts/kselftest.sh
+	@scripts/kselftest.sh syscall_user_dispatch $(neighbours)
 
-# guest,KERNEL,SUITES: boots one guest, which leaves what each suite said. It has
-# one processor: tests that switch tracepoints have the kernel patch its own text,
-# and QEMU 7.2 lets another processor run into a breakpoint that is gone already.
-define guest
-@mkdir -p $(results)/$(1)
-@GUEST_CPUS=1 GUEST_LOG=$(1) GUEST_TIMEOUT=1500 GUEST_RW=$(results)/$(1) GUEST_APPEND="kunit.enable=1 kunit.filter_glob=syscall_user_dispatch" \
-	scripts/guest.sh $(image.$(1)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)" || \
-	echo "error: the guest broke off; what is missing counts as failed" >&2
-endef
-# taps,KERNEL,SUITES: where that is; what is not there has failed.
+# guest,NAME,SUITES: boots one guest, which leaves what each suite said. NAME is
+# that of the kernel, or "ours-smp" for two processors, Intel's this time, whose
+# 32-bit programs enter the kernel by SYSENTER and not by SYSCALL. The others have
+# one: some tests have the kernel patch its own text, and QEMU 7.2 lets another
+# processor run into a breakpoint that is gone already.
+guest = mkdir -p $(results)/$(1) && \
+	GUEST_QUIET=1 GUEST_LOG=$(1) GUEST_TIMEOUT=2400 GUEST_RW=$(results)/$(1) \
+	$(if $(filter %-smp,$(1)),GUEST_CPUS=2 GUEST_QEMU="-cpu qemu64$(comma)vendor=GenuineIntel",GUEST_CPUS=1) \
+	GUEST_APPEND="kunit.enable=1 kunit.filter_glob=syscall_user_dispatch" \
+	scripts/guest.sh $(image.$(1:-smp=)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)" || \
+	echo "error: the guest ($(1)) broke off; what is missing counts as failed" >&2
+comma := ,
+# taps,NAME,SUITES: where that is; what is not there has failed.
 taps = $(foreach suite,$(2),$(results)/$(1)/$(firstword $(subst :, ,$(suite))).tap)
 
-kunit-parse = @$(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap || true
-check-run = @mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
-differential-compare = @mkdir -p $(results)/host && \
+kunit-parse = $(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap || true
+check-run = mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
+# beside,COMMAND,COMMAND: both at a time. What runs in the background does not hear
+# Ctrl-C, so it is told.
+beside = trap 'trap - INT; kill 0' INT; { $(1); } & { $(2); } & wait
+differential-compare = mkdir -p $(results)/host && \
 	{ differential compare $(results)/ours/differential.txt $(results)/upstream/differential.txt \
 	  >$(results)/host/differential.tap; true; }
+bench-guard = mkdir -p $(results)/host && \
+	{ scripts/bench.sh $(image.ours) $(image.upstream) --bounds scripts/bench.bounds >$(results)/host/bench.tap; true; }
 
-test: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report
+# Two guests side by side: ours and upstream's; ours with two processors, and the
+# implementation in C. Auditing, once it was on, stays on for all that follows: our selftests are last.
+both := $(neighbours) syscall_user_dispatch
+smp := stress stress-ng syscall_user_dispatch:entry_paths_32
+test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
+	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential
 	@rm -rf $(results)
-	$(call guest,ours,kunit samples $(selftests))
-	$(kunit-parse)
-	$(check-run)
-	@report $(results)/host/check.tap $(call taps,ours,kunit samples $(selftests))
+	@$(check-run)
+	@$(bench-guard)
+	@echo "==> testing on both kernels, side by side (15 to 25 minutes)" >&2
+	@$(call beside,$(call guest,ours,kunit samples $(random) $(both)),$(call guest,upstream,$(random) $(both)))
+	@$(call beside,$(call guest,ours-smp,$(smp)),$(call guest,c,syscall_user_dispatch))
+	@$(kunit-parse)
+	@$(differential-compare)
+	@report $(results)/host/check.tap $(results)/host/bench.tap $(results)/host/differential.tap \
+		$(call taps,ours,kunit samples syscall_user_dispatch) $(call taps,ours-smp,$(smp)) \
+		$(call taps,c,syscall_user_dispatch) $(call taps,upstream,syscall_user_dispatch) \
+		$(join $(call taps,ours,$(neighbours)),$(addprefix =,$(call taps,upstream,$(neighbours))))
 
 check: $(BUILD)/bzImage $(BUILD)/bin/report
-	$(check-run)
+	@$(check-run)
 	@report $(results)/host/check.tap
 
 kunit: $(BUILD)/bzImage $(BUILD)/bin/report
-	$(call guest,ours,kunit)
-	$(kunit-parse)
+	@$(call guest,ours,kunit)
+	@$(kunit-parse)
 	@report $(results)/ours/kunit.tap
 
 kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report
-	$(call guest,$(KERNEL),$(selftests))
+	@$(call guest,$(KERNEL),$(selftests))
 	@report $(call taps,$(KERNEL),$(selftests))
 
 differential: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/differential $(BUILD)/bin/report
-	$(call guest,ours,differential:$(SEED):$(OPS))
-	$(call guest,upstream,differential:$(SEED):$(OPS))
-	$(differential-compare)
+	@$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random)))
+	@$(differential-compare)
 	@cat $(results)/host/differential.tap
 	@report $(results)/host/differential.tap
 
