@@ -36,6 +36,7 @@ define help
   make kselftest           upstream's selftests and ours, in the guest
   make differential        random programs on both kernels (SEED=, OPS=)
   make bench               what each path costs, compared with upstream
+  make docs                the admin guide's page, as HTML
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -50,7 +51,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
-	help clean distclean
+	docs help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -187,6 +188,9 @@ differential: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/differenti
 
 bench: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/bench
 	@scripts/bench.sh $(BUILD)/bzImage $(BUILD)/bzImage.upstream
+
+docs: $(BUILD)/.series
+	@scripts/docs.sh
 
 clean:
 	@rm -rf $(BUILD)

@@ -27,3 +27,17 @@ room() {
 		die "less than $2 GiB free in $1, which $3 needs" \
 			"Make room there, or set O= (build) or XDG_CACHE_HOME (downloads) to a larger disk."
 }
+
+# venv DIRECTORY PACKAGE...: Python packages in an environment of their own, once.
+venv() {
+	[ -e "$1/.complete" ] && return
+	lock 8 "$CACHE/lock" "the tools in $CACHE"
+	directory=$1 said=$BUILD/log/${1##*/}.log
+	shift
+	say "installing $*"
+	rm -rf "$directory"
+	{ python3 -m venv "$directory" && "$directory/bin/pip" install --quiet "$@"; } >"$said" 2>&1 ||
+		die "$1 could not be installed: $(tail -n 1 "$said")" "Is there a network? (whole log: $said)"
+	touch "$directory/.complete"
+	exec 8>&-
+}

@@ -158,18 +158,8 @@ if ! bindgen=$(find_bindgen); then
 	bindgen=$(find_bindgen) || die "Debian's bindgen does not run here" "$remedy"
 fi
 
-venv=$CACHE/virtme-ng-$VNG
-if [ ! -e "$venv/.complete" ]; then
-	lock 8 "$CACHE/lock" "the tools in $CACHE"
-	say "installing virtme-ng $VNG"
-	rm -rf "$venv"
-	{ python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "virtme-ng==$VNG"; } \
-		>"$BUILD/log/virtme-ng.log" 2>&1 ||
-		die "virtme-ng could not be installed: $(tail -n 1 "$BUILD/log/virtme-ng.log")" \
-			"Is there a network? (whole log: $BUILD/log/virtme-ng.log)"
-	touch "$venv/.complete"
-	exec 8>&-
-fi
+vng=$CACHE/virtme-ng-$VNG
+venv "$vng" "virtme-ng==$VNG"
 
 # One directory to put in front of PATH. The links are renewed only where they
 # change: Kbuild builds everything again for a compiler that looks new.
@@ -177,6 +167,6 @@ link() { [ "$(readlink "$BUILD/bin/$2")" = "$1" ] || ln -sfn "$1" "$BUILD/bin/$2
 for tool in rustc rustdoc rustfmt clippy-driver; do link "$(dirname "$rustc")/$tool" $tool; done
 for tool in "$llvm"/*; do link "$tool" "${tool##*/}"; done
 link "$bindgen" bindgen
-for tool in vng virtme-run; do link "$venv/bin/$tool" $tool; done
+for tool in vng virtme-run; do link "$vng/bin/$tool" $tool; done
 # llvm-objcopy cannot convert the vDSO to x32.
 link "$(command -v objcopy)" llvm-objcopy

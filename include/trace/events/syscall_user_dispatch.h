@@ -52,17 +52,17 @@ TRACE_EVENT(sud_dispatch,
 
 	TP_STRUCT__entry(
 		__field(unsigned long,	address)
-		__field(int,		number)
+		__field(int,		nr)
 		__field(unsigned int,	arch)
 	),
 
 	TP_fast_assign(
 		__entry->address	= address;
-		__entry->number		= number;
+		__entry->nr		= number;
 		__entry->arch		= arch;
 	),
 
-	TP_printk("address=0x%lx nr=%d arch=%s", __entry->address, __entry->number,
+	TP_printk("address=0x%lx nr=%d arch=%s", __entry->address, __entry->nr,
 		  __print_symbolic(__entry->arch,
 				   { AUDIT_ARCH_X86_64, "x86_64" },
 				   { AUDIT_ARCH_I386,	"i386" }))
