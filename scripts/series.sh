@@ -40,7 +40,7 @@ git tag base
 
 for patch in "$TOP"/patches/*.patch; do
 	name=${patch##*/}
-	git apply --index "$patch" 2>"$BUILD/log/series.log" ||
+	git apply --index --allow-empty "$patch" 2>"$BUILD/log/series.log" ||
 		die "$name does not fit Linux $version: $(sed -n 's/^error: //p' "$BUILD/log/series.log" | head -n 1)" \
 			"The patches are made for Linux 7.3. Name such a tree by KDIR=, or adapt patches/$name."
 	sed -n '/^---$/q; s/^Adds: //p' "$patch" | while read -r path; do

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#ifdef CONFIG_SYSCALL_USER_DISPATCH_RUST
+
 #include <linux/uprobes.h>
 #include <asm/syscall.h>
 
@@ -26,3 +28,5 @@ __rust_helper bool rust_helper_arch_syscall_is_uprobe_trampoline(struct pt_regs 
 	return arch_syscall_is_uprobe_trampoline(regs);
 }
 #endif
+
+#endif /* CONFIG_SYSCALL_USER_DISPATCH_RUST */
