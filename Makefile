@@ -22,7 +22,7 @@ demo := $(BUILD)/kernel/ours/samples/syscall_user_dispatch/personality
 
 # The directories that mirror the kernel tree.
 mirrored := $(wildcard Documentation arch include kernel rust samples tools)
-series := $(shell find patches $(mirrored)) scripts/series.sh
+series := $(shell find patches/*.patch $(mirrored)) scripts/series.sh scripts/overlay.sh
 
 define help
   make run                 the demonstration on the patched kernel, from nothing
@@ -37,6 +37,7 @@ define help
   make differential        random programs on both kernels (SEED=, OPS=)
   make bench               what each path costs, compared with upstream
   make docs                the admin guide's page, as HTML
+  make patches             the series, ready to send
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -51,7 +52,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
-	docs help clean distclean
+	docs patches help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -191,6 +192,9 @@ bench: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/bench
 
 docs: $(BUILD)/.series
 	@scripts/docs.sh
+
+patches: $(BUILD)/.series
+	@scripts/patches.sh
 
 clean:
 	@rm -rf $(BUILD)

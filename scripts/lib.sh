@@ -28,6 +28,17 @@ room() {
 			"Make room there, or set O= (build) or XDG_CACHE_HOME (downloads) to a larger disk."
 }
 
+# git_in REPOSITORY COMMAND...: neither the user's settings nor a repository
+# around us play a part.
+git_in() {
+	repository=$1
+	shift
+	command git -c core.hooksPath=/dev/null -c core.autocrlf=false -c commit.gpgSign=false \
+		-c user.name="${GIT_AUTHOR_NAME:-$(command git config user.name || echo nobody)}" \
+		-c user.email="${GIT_AUTHOR_EMAIL:-$(command git config user.email || echo nobody@localhost)}" \
+		-C "$repository" "$@"
+}
+
 # venv DIRECTORY PACKAGE...: Python packages in an environment of their own, once.
 venv() {
 	[ -e "$1/.complete" ] && return

@@ -11,13 +11,7 @@ repo=$BUILD/series.git
 base=$(readlink -f "$BUILD/pristine")
 version=$(sed -n 's/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\) = //p' "$base/Makefile" | paste -sd.)
 
-# Neither the user's settings nor a repository around us play a part.
-git() {
-	command git -c core.hooksPath=/dev/null -c core.autocrlf=false -c commit.gpgSign=false \
-		-c user.name="${GIT_AUTHOR_NAME:-$(command git config user.name || echo nobody)}" \
-		-c user.email="${GIT_AUTHOR_EMAIL:-$(command git config user.email || echo nobody@localhost)}" \
-		-C "$repo" "$@"
-}
+git() { git_in "$repo" "$@"; }
 
 rm -rf "$repo" "$BUILD/series"
 mkdir -p "$repo" "$BUILD/series"
@@ -52,29 +46,4 @@ for patch in "$TOP"/patches/*.patch; do
 done
 git format-patch -q --no-signature -o "$BUILD/series" base
 
-# Only what differs is written, so that only that is built again. The copy
-# shares the files of the pristine tree, which rsync replaces and never edits.
-linux=$BUILD/linux
-if [ "$(cat "$linux/.pristine" 2>/dev/null)" != "$base" ]; then
-	room "$BUILD" 6 "a kernel tree and its build"
-	say "copying the kernel tree"
-	rm -rf "$linux"
-	cp -al "$base" "$linux" 2>/dev/null || { rm -rf "$linux"; cp -a "$base" "$linux"; }
-	: >"$linux/.patched"
-	echo "$base" >"$linux/.pristine"
-fi
-git ls-files >"$BUILD/series/files"
-sort -u "$linux/.patched" "$BUILD/series/files" | while read -r file; do
-	if [ -e "$repo/$file" ]; then
-		cmp -s "$repo/$file" "$linux/$file" && continue
-		mkdir -p "$linux/$(dirname "$file")"
-		rsync -a --ignore-times "$repo/$file" "$linux/$file"
-		touch "$linux/$file"
-	elif [ -e "$base/$file" ]; then
-		rsync -a --ignore-times "$base/$file" "$linux/$file"
-		touch "$linux/$file"
-	else
-		rm -f "$linux/$file"
-	fi
-done
-cp "$BUILD/series/files" "$linux/.patched"
+"$TOP/scripts/overlay.sh" "$repo" "$BUILD/linux"
