@@ -4,7 +4,7 @@
 
 TOP := $(CURDIR)
 BUILD := $(abspath $(or $(O),build))
-export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD
+export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD PATCH
 export PATH := $(BUILD)/bin:$(PATH)
 # Kbuild has variables of the same names; ours reach it through the scripts.
 unexport O MAKEOVERRIDES
@@ -38,6 +38,7 @@ define help
   make bench               what each path costs, compared with upstream
   make docs                the admin guide's page, as HTML
   make patches             the series, ready to send
+  make patches-bisect      each patch builds and boots, option on and off: hours (PATCH=N)
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -52,7 +53,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
-	docs patches help clean distclean
+	docs patches patches-bisect help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -195,6 +196,9 @@ docs: $(BUILD)/.series
 
 patches: $(BUILD)/.series
 	@scripts/patches.sh
+
+patches-bisect: $(BUILD)/bzImage
+	@scripts/bisect.sh $(demo)
 
 clean:
 	@rm -rf $(BUILD)
