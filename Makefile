@@ -120,6 +120,11 @@ $(BUILD)/bin/bench $(BUILD)/bin/differential: $(BUILD)/bin/%: $$(wildcard script
 $(BUILD)/bin/report: scripts/report.rs $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ $<
 
+# A user of the mechanism in Rust.
+$(BUILD)/bin/rustix: $(wildcard examples/rustix/*) $(BUILD)/.setup
+	@scripts/example.sh rustix
+	@touch $@
+
 # The selftests of the patched tree, upstream's among them, as lib.mk installs them.
 $(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage scripts/kselftest.sh
 	@scripts/kselftest.sh syscall_user_dispatch $(neighbours)
@@ -155,7 +160,7 @@ bench-guard = mkdir -p $(results)/host && \
 both := $(neighbours) syscall_user_dispatch
 smp := stress stress-ng syscall_user_dispatch:entry_paths_32
 test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
-	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential
+	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix
 	@rm -rf $(results)
 	@$(check-run)
 	@$(bench-guard)

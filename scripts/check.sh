@@ -6,7 +6,7 @@
 out=$BUILD/kernel/ours
 linux=$BUILD/linux
 object=$out/kernel/entry/user_dispatch/user_dispatch.o
-rust=$(cd "$TOP" && git ls-files 'kernel/*.rs' 'samples/*.rs' 'scripts/*.rs')
+rust=$(cd "$TOP" && git ls-files 'kernel/*.rs' 'samples/*.rs' 'scripts/*.rs' 'examples/*.rs')
 number=0
 
 # check NAME COMMAND...: passes if the command succeeds and prints nothing.

@@ -26,7 +26,7 @@ kunit() {
 # Each sample checks itself and says so by its exit status.
 samples() {
 	cd "$here/build/kernel/ours/samples/syscall_user_dispatch" || exit 1
-	set -- "./personality" "./tracer" "./checkpoint" "./checkpoint inclusive"
+	set -- "./personality" "./tracer" "./checkpoint" "./checkpoint inclusive" "$here/build/bin/rustix"
 	echo "1..$#"
 	number=0
 	for sample; do
@@ -34,7 +34,7 @@ samples() {
 		echo "# RUN $sample"
 		if $sample >"$results/sample.log" 2>&1 </dev/null; then ok=ok; else ok="not ok"; fi
 		sed 's/^/# /' "$results/sample.log"
-		echo "$ok $number $sample"
+		echo "$ok $number ${sample##*/}"
 	done
 }
 

@@ -73,6 +73,7 @@ missing() {
 		fi
 	fi
 	find_bindgen >/dev/null || ! apt_has bindgen $BINDGEN_MIN || echo bindgen
+	have cargo || if apt_has rustc $RUSTC_MIN; then echo cargo; else echo cargo-web; fi
 	find_llvm >/dev/null || echo clang-19 lld-19 llvm-19 libclang-19-dev
 	find_qemu || echo qemu-system-x86
 	echo 'int main(void) { return 0; }' | gcc -m32 -x c -o /dev/null - 2>/dev/null ||
