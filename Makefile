@@ -37,6 +37,7 @@ define help
   make differential        random programs on both kernels (SEED=, OPS=)
   make bench               what each path costs, compared with upstream
   make docs                the admin guide's page, as HTML
+  make rustdoc             the code's documentation, private items included
   make patches             the series, ready to send
   make patches-bisect      each patch builds and boots, option on and off: hours (PATCH=N)
   make clean               remove build/
@@ -53,7 +54,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
-	docs patches patches-bisect help clean distclean
+	docs rustdoc patches patches-bisect help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -198,6 +199,10 @@ bench: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/bench
 
 docs: $(BUILD)/.series
 	@scripts/docs.sh
+
+rustdoc: $(BUILD)/bzImage
+	@scripts/rustdoc.sh
+	@echo "==> open $(BUILD)/docs/rust/user_dispatch/index.html" >&2
 
 patches: $(BUILD)/.series
 	@scripts/patches.sh

@@ -24,15 +24,10 @@ check() {
 
 formatted() { rustfmt --edition 2021 --config-path "$linux/.rustfmt.toml" --check $rust; }
 
-# As Kbuild compiled it, but by clippy and to nowhere: CLIPPY=1 would build the
-# kernel crate again.
+# CLIPPY=1 would build the kernel crate again.
 lints() {
-	cd "$out"
-	command=$(sed -n 's|^savedcmd_[^ ]* := ||p' "${object%/*}/.${object##*/}.cmd" | sed 's/;.*//')
-	RUSTC_BOOTSTRAP=1 CLIPPY_CONF_DIR=$linux
-	export RUSTC_BOOTSTRAP CLIPPY_CONF_DIR
-	eval "$(echo "$command" |
-		sed 's/ \(rustc\|clippy-driver\) / clippy-driver /; s|--emit=[^ ]*|--emit=metadata=$BUILD/log/clippy.rmeta|g')"
+	export CLIPPY_CONF_DIR="$linux"
+	instead_of_rustc clippy-driver --emit=metadata="$BUILD/log/clippy.rmeta"
 }
 
 # The log of a build that had nothing to do says nothing: take all that is kept.
@@ -70,6 +65,7 @@ check "rustfmt: Rust sources are formatted" formatted
 check "clippy: no lint" lints
 check "build: no warning about our code" no_warning
 check "object: no reference to core::panicking" no_panic
+check "rustdoc: no warning, private items included" "$TOP/scripts/rustdoc.sh"
 check "checkpatch --strict: the series is clean" style
 check "git am: the series gives the tree that is tested" mailed
 echo "1..$number"

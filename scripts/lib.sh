@@ -52,3 +52,17 @@ venv() {
 	touch "$directory/.complete"
 	exec 8>&-
 }
+
+# instead_of_rustc TOOL ARGUMENT...: run TOOL on our crate as Kbuild ran rustc on
+# it, with other output: what the ARGUMENTs say.
+instead_of_rustc() {
+	cd "$BUILD/kernel/ours"
+	tool=$1
+	shift
+	command=$(sed -n '/^savedcmd_/{
+		s/^[^=]*= //; s/;.*//
+		s/ rustc / $tool /; s/ --emit=[^ ]*//g; s/ --out-dir [^ ]*//; s/ --remap-path-scope=[^ ]*//
+		p
+	}' kernel/entry/user_dispatch/.user_dispatch.o.cmd)
+	eval "RUSTC_BOOTSTRAP=1 $command"' "$@"'
+}

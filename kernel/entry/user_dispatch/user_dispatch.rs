@@ -6,7 +6,7 @@
 //! memory that decides about all others: they run, or come back to the thread as SIGSYS. See
 //! `Documentation/admin-guide/syscall-user-dispatch.rst`.
 //!
-//! This file holds the doors, through which the C code comes in. From here calls go one way:
+//! The root module holds the doors, through which the C code comes in. From here calls go one way:
 //!
 //! ```text
 //! user_dispatch ──> policy      what is right and what follows, as plain values
@@ -17,6 +17,25 @@
 //! ```
 //!
 //! C header: `include/linux/syscall_user_dispatch.h`
+//!
+//! # How a syscall is decided
+//!
+//! [`syscall_user_dispatch()`] compares the address with the region, which is an
+//! [`Exempt`](policy::Exempt) in either mode, reads the selector where that does not settle it, and
+//! makes a [`Verdict`] of what was read. A permitted syscall gets no further, and pays for nothing
+//! else. All that is left to ask or to do is in [`refuse()`].
+//!
+//! # How a thread is configured
+//!
+//! What `prctl()` or ptrace asks for is a [`Request`], which [`Request::validate()`] turns into the
+//! [`Settings`](policy::Settings) of an armed thread, into none, or into the first error there is.
+//! The way back, from what a task has to what was asked for, loses nothing.
+//!
+//! # What is unsafe
+//!
+//! The policy is safe, and a caller cannot reach the rest but through values with invariants: an
+//! [`Entry`] is the current task on its way into a syscall, and a [`Task`] one that stands still.
+//! The doors make them, by what C promises; each `unsafe` block argues from them.
 
 use kernel::{
     bindings,
@@ -100,12 +119,12 @@ pub unsafe extern "C" fn syscall_user_dispatch(
     refuse(entry, verdict)
 }
 
-/// Carries out a verdict other than [`Verdict::Run`], but for the kernel's own trampolines: those
-/// of the vDSO, since a signal handler must be able to return, and those of uprobes, of which the
-/// program knows nothing. Returns whether the syscall must not run.
+/// Carries out a verdict other than [`Verdict::Run`]. Returns whether the syscall must not run.
 ///
-/// That a trampoline is exempt whatever the selector says does not mean that it must be asked
-/// about first: reading the selector has no effect, so it is enough if nothing happens before.
+/// The kernel's own trampolines go free: those of the vDSO, since a signal handler must be able to
+/// return, and those of uprobes, of which the program knows nothing. That they are exempt whatever
+/// the selector says does not mean that they must be asked about first: reading the selector has
+/// no effect, so it is enough if nothing happens before.
 #[cold]
 fn refuse(entry: Entry, verdict: Verdict) -> bool {
     if entry.is_vdso_sigreturn() || entry.is_uprobe_trampoline() {
@@ -123,7 +142,6 @@ fn refuse(entry: Entry, verdict: Verdict) -> bool {
 }
 
 /// Serves `prctl(PR_SET_SYSCALL_USER_DISPATCH)`.
-///
 #[export]
 pub extern "C" fn set_syscall_user_dispatch(
     mode: c_ulong,
