@@ -54,10 +54,17 @@ stress_ng() {
 unfit() {
 	grep -q 'QEMU TCG' /proc/cpuinfo || return 0
 	far="QEMU takes its far return from 32-bit code for an access of the kernel, which oopses"
+	long="it takes more than five minutes"
 	cat <<-LIST
 		x86:sysret_ss_attrs_64 $far
 		x86:test_syscall_vdso_32 $far
+		x86:syscall_numbering_64 $long
 		seccomp:seccomp_benchmark it compares nanoseconds
+		rseq:basic_percpu_ops_test $long
+		rseq:basic_percpu_ops_mm_cid_test $long
+		rseq:param_test_benchmark $long
+		rseq:param_test_mm_cid_benchmark $long
+		rseq:run_param_test.sh $long
 	LIST
 }
 
