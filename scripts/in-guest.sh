@@ -42,6 +42,7 @@ samples() {
 # it is asked how much it did.
 stress_ng() {
 	echo "1..1"
+	cd /tmp || exit 1
 	timeout 90 stress-ng --usersyscall 4 --timeout 15 --verify --metrics >"$results/stress-ng.log" 2>&1
 	status=$?
 	sed 's/^/# /' "$results/stress-ng.log"

@@ -540,8 +540,8 @@ extern "C" fn handler(signal: i32, info: *const SigInfo, context: *mut UContext)
     }
     if count >= HANDLERS {
         log!("  endless");
-        // SAFETY: It is the end.
-        unsafe { asm!("ud2", options(noreturn)) }
+        // SAFETY: It is the end, with registers that do not depend on what was logged.
+        unsafe { asm!("xor eax, eax", "ud2", options(noreturn)) }
     }
     // SAFETY: The operation under way is part of the program, which stays.
     let Some(operation) = (unsafe { script.as_ref() }) else {
