@@ -20,6 +20,9 @@ lock() {
 		"Wait until it has ended, or stop it, and try again."
 }
 
+# A /dev/kvm alone proves nothing.
+has_kvm() { { grep -qwE 'vmx|svm' /proc/cpuinfo && : </dev/kvm; } 2>/dev/null; }
+
 # room DIRECTORY GIBIBYTES WHAT
 room() {
 	mkdir -p "$1"
