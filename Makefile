@@ -89,18 +89,18 @@ $(BUILD)/.series: $(BUILD)/.source $(series)
 $(BUILD)/bzImage: $(BUILD)/.series $(TOP)/configs/base.config $(TOP)/configs/ours.config scripts/kernel.sh
 	@scripts/kernel.sh ours $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/ours.config
 	@ln -sfn kernel/ours/vmlinux $(BUILD)/vmlinux
-	@ln -sfn kernel/ours/arch/x86/boot/bzImage $@
+	@ln -sfn kernel/ours/arch/x86/boot/bzImage $@ && touch $@
 
 $(BUILD)/bzImage.upstream: $(BUILD)/.source $(TOP)/configs/base.config scripts/kernel.sh
 	@scripts/kernel.sh upstream $(BUILD)/pristine $(TOP)/configs/base.config
 	@ln -sfn kernel/upstream/vmlinux $(BUILD)/vmlinux.upstream
-	@ln -sfn kernel/upstream/arch/x86/boot/bzImage $@
+	@ln -sfn kernel/upstream/arch/x86/boot/bzImage $@ && touch $@
 
 # Built like ours but for one option, so it starts as a copy of it.
 $(BUILD)/bzImage.c: $(BUILD)/bzImage $(TOP)/configs/c.config
 	@[ -e $(BUILD)/kernel/c ] || { cp -a $(BUILD)/kernel/ours $(BUILD)/kernel/c.new && mv $(BUILD)/kernel/c.new $(BUILD)/kernel/c; }
 	@scripts/kernel.sh c $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/c.config
-	@ln -sfn kernel/c/arch/x86/boot/bzImage $@
+	@ln -sfn kernel/c/arch/x86/boot/bzImage $@ && touch $@
 
 # The results of all tests are KTAP in build/results: of the host, of the patched
 # kernel and of upstream's. The closing line counts what is in there.
