@@ -4,7 +4,7 @@
 
 TOP := $(CURDIR)
 BUILD := $(abspath $(or $(O),build))
-export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD PATCH
+export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD PATCH MUTANT
 export PATH := $(BUILD)/bin:$(PATH)
 # Kbuild has variables of the same names; ours reach it through the scripts.
 unexport O MAKEOVERRIDES
@@ -40,6 +40,8 @@ define help
   make rustdoc             the code's documentation, private items included
   make patches             the series, ready to send
   make patches-bisect      each patch builds and boots, option on and off: hours (PATCH=N)
+  make mutants             mistakes made on purpose, one by one, for the tests to find;
+                           hours, but it goes on where it was stopped (MUTANT= part of a name)
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -54,7 +56,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
-	docs rustdoc patches patches-bisect help clean distclean
+	mutants docs rustdoc patches patches-bisect help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -116,7 +118,7 @@ OPS ?= 100000
 random = differential:$(SEED):$(OPS)
 
 # Programs of ours, each a directory or a file of scripts/.
-$(BUILD)/bin/bench $(BUILD)/bin/differential: $(BUILD)/bin/%: $$(wildcard scripts/%/*.rs) $(BUILD)/.setup
+$(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/mutants: $(BUILD)/bin/%: $$(wildcard scripts/%/*.rs) $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ scripts/$*/main.rs
 $(BUILD)/bin/report: scripts/report.rs $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ $<
@@ -209,6 +211,8 @@ patches: $(BUILD)/.series
 
 patches-bisect: $(BUILD)/bzImage
 	@scripts/bisect.sh $(demo)
+mutants: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/mutants
+	@scripts/mutants.sh $(BUILD)/bin/mutants
 
 clean:
 	@rm -rf $(BUILD)

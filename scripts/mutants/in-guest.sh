@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# in-guest.sh DIRECTORY: KUnit, which ran while the kernel booted, and the
+# installed selftests in DIRECTORY, until something fails. Says "in TEST" before
+# each, so that a crash has a name, and closes with "survived" or
+# "caught TEST: what it said".
+set -u
+cd "$1" || exit 1
+
+mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
+mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
+ln -sfn /proc/self/fd/1 /dev/stdout
+said=$(mktemp)
+
+# caught TEST: by the first result that is a failure, or by what was said last.
+caught() {
+	why=$(grep -m 1 'not ok ' "$said" | sed 's/^[ #]*not ok [0-9]* *//')
+	echo "caught $1: ${why:-$(tail -n 1 "$said")}"
+	exit 0
+}
+
+echo "in KUnit"
+cat /sys/kernel/debug/kunit/syscall_user_dispatch/results >"$said" 2>&1
+grep -q '^ok 1 syscall_user_dispatch' "$said" || caught KUnit
+
+# First what is likely to fail and quick. The benchmark is left out: it asserts nothing.
+# A test has three times the 45 seconds that the kselftest runner gives it: the
+# machine is busy with the build of the next mutant, and slowness is no failure.
+own="arming decision dispatch ptrace deviations lifecycle entry_paths neighbours sysctl"
+for test in $own $(for test in $own; do echo "${test}_32"; done) sud_test get_set_sud audit audit_32; do
+	case $test in
+	get_set_sud) directory=ptrace ;;
+	*) directory=syscall_user_dispatch ;;
+	esac
+	echo "in $test"
+	(cd $directory && exec timeout -k 10 135 ./$test) >"$said" 2>&1 </dev/null
+	case $? in
+	0 | 4) ;;
+	124 | 137) echo "did not end" >>"$said"; caught $test ;;
+	*) caught $test ;;
+	esac
+done
+echo survived
