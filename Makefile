@@ -211,6 +211,7 @@ patches: $(BUILD)/.series
 
 patches-bisect: $(BUILD)/bzImage
 	@scripts/bisect.sh $(demo)
+
 mutants: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/mutants
 	@scripts/mutants.sh $(BUILD)/bin/mutants
 
