@@ -373,6 +373,10 @@ mod tests {
                 assert_eq!(settings, Err(EFAULT));
             }
         }
+
+        // Nothing else sets a limit to what a 64-bit caller may name.
+        let high = request(EXCLUSIVE_ON, 0, 0, MAX - 1);
+        assert!(high.validate(Word::Bits64, true, |_| true).is_ok());
     }
 
     #[test]
