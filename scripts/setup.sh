@@ -85,7 +85,7 @@ missing() {
 	[ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
 	# What upstream's selftests of seccomp are linked with.
 	[ -e /usr/include/sys/capability.h ] || echo libcap-dev
-	for tool in bc bison cpio flex git kmod make patch perl rsync stress-ng xz:xz-utils \
+	for tool in bc bison cpio file flex git kmod make patch perl rsync stress-ng xz:xz-utils \
 		flock:util-linux; do
 		have "${tool%:*}" || echo "${tool#*:}"
 	done
