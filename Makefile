@@ -134,12 +134,10 @@ $(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage scripts/kselftest.sh
 
 # guest,NAME,SUITES: boots one guest, which leaves what each suite said. NAME is
 # that of the kernel, or "ours-smp" for two processors, Intel's this time, whose
-# 32-bit programs enter the kernel by SYSENTER and not by SYSCALL. The others have
-# one: some tests have the kernel patch its own text, and QEMU 7.2 lets another
-# processor run into a breakpoint that is gone already.
+# 32-bit programs enter the kernel by SYSENTER and not by SYSCALL.
 guest = mkdir -p $(results)/$(1) && \
 	GUEST_QUIET=1 GUEST_LOG=$(1) GUEST_TIMEOUT=2400 GUEST_RW=$(results)/$(1) \
-	$(if $(filter %-smp,$(1)),GUEST_CPUS=2 GUEST_QEMU="-cpu qemu64$(comma)vendor=GenuineIntel",GUEST_CPUS=1) \
+	$(if $(filter %-smp,$(1)),GUEST_CPUS=2 GUEST_QEMU="-cpu qemu64$(comma)vendor=GenuineIntel") \
 	GUEST_APPEND="kunit.enable=1 kunit.filter_glob=syscall_user_dispatch" \
 	scripts/guest.sh $(image.$(1:-smp=)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)" || \
 	echo "error: the guest ($(1)) broke off; what is missing counts as failed" >&2
