@@ -32,6 +32,7 @@ fn result_line(line: &str) -> Option<(bool, &str, &str)> {
 
 fn outcome(ok: bool, remark: &str) -> Outcome {
     match (ok, remark.strip_prefix("SKIP")) {
+        (_, Some("")) => Skipped("the test gives no reason".to_owned()),
         (_, Some(reason)) => Skipped(reason.trim().to_owned()),
         (true, None) => Passed,
         (false, None) => Failed(remark.to_owned()),
@@ -147,7 +148,7 @@ fn main() -> ExitCode {
                 Passed => passed += 1,
                 Failed(why) if matches!(reference, Some(Failed(_))) => {
                     skipped += 1;
-                    println!("skipped: {suite}: {name}: fails on upstream as well ({why})");
+                    println!("skipped: {suite}: {name}: fails on upstream as well {why}");
                 }
                 Skipped(why) if reference == Some(&Passed) => {
                     failed += 1;
