@@ -39,7 +39,7 @@ define help
   make docs                the admin guide's page, as HTML
   make rustdoc             the code's documentation, private items included
   make patches             the series, ready to send
-  make patches-bisect      each patch builds and boots, option on and off: hours (PATCH=N)
+  make patches-bisect      each patch builds and boots, option on and off: an hour (PATCH=N)
   make mutants             mistakes made on purpose, one by one, for the tests to find;
                            hours, but it goes on where it was stopped (MUTANT= part of a name)
   make clean               remove build/

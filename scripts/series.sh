@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # Make the series: each file of patches/ becomes a commit, its diff and the
 # whole files that its "Adds:" lines name, on the files of the pristine tree
-# that the series touches. From there it is exported as build/series/*.patch,
-# and laid over a copy of the pristine tree as build/linux.
+# that the series touches. What later diffs change in a whole file is taken out
+# of it before, so that those lines, too, exist only once. From there the series
+# is exported as build/series/*.patch, and laid over a copy of the pristine tree
+# as build/linux.
 . "$TOP/scripts/lib.sh"
 lock 9 "$BUILD/.lock" "$BUILD"
 
@@ -32,6 +34,17 @@ git add -A
 git commit -qm "Linux $version" --allow-empty
 git tag base
 
+# take_out PATH: what the patches after this one put into the files below PATH, the
+# last one first.
+take_out() {
+	{ echo "$patch"; grep -lE "^\+\+\+ b/$1(/|\$)" "$TOP"/patches/*.patch; } | sort -ru | while read -r later; do
+		[ "$later" != "$patch" ] || break
+		git apply -R --include="$1" --include="$1/*" "$later" 2>"$BUILD/log/series.log" ||
+			die "${later##*/} cannot be taken out of $1: $(sed -n 's/^error: //p' "$BUILD/log/series.log" | head -n 1)" \
+				"Its diff shows lines that are different now: adapt patches/${later##*/}."
+	done
+}
+
 for patch in "$TOP"/patches/*.patch; do
 	name=${patch##*/}
 	git apply --index --allow-empty "$patch" 2>"$BUILD/log/series.log" ||
@@ -40,6 +53,7 @@ for patch in "$TOP"/patches/*.patch; do
 	sed -n '/^---$/q; s/^Adds: //p' "$patch" | while read -r path; do
 		mkdir -p "$repo/$(dirname "$path")"
 		ours "$path" | rsync -a --files-from=- "$TOP/" "$repo/"
+		take_out "$path"
 	done
 	git add -A -f
 	sed -n '/^---$/q; /^Adds: /d; s/^Subject: //; p' "$patch" | git commit -q --cleanup=whitespace -F -
