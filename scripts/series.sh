@@ -12,6 +12,11 @@ lock 9 "$BUILD/.lock" "$BUILD"
 repo=$BUILD/series.git
 base=$(readlink -f "$BUILD/pristine")
 version=$(sed -n 's/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\) = //p' "$base/Makefile" | paste -sd.)
+# A kernel version that needs a patch in another way has it as a variant.
+variants=$TOP/patches/${version%.*}
+patches=$(cd "$TOP/patches" && for patch in *.patch; do
+	[ -e "$variants/$patch" ] && echo "$variants/$patch" || echo "$PWD/$patch"
+done)
 
 git() { git_in "$repo" "$@"; }
 
@@ -23,8 +28,8 @@ command git init -q "$repo"
 ours() { (cd "$TOP" && command git ls-files -co --exclude-standard "$@"); }
 
 {
-	sed -n 's|^--- a/||p' "$TOP"/patches/*.patch
-	ours $(sed -n 's/^Adds: //p' "$TOP"/patches/*.patch)
+	sed -n 's|^--- a/||p' $patches
+	ours $(sed -n 's/^Adds: //p' $patches)
 } | sort -u | while read -r file; do
 	[ -e "$base/$file" ] || continue
 	mkdir -p "$repo/$(dirname "$file")"
@@ -37,16 +42,16 @@ git tag base
 # take_out PATH: what the patches after this one put into the files below PATH, the
 # last one first.
 take_out() {
-	{ echo "$patch"; grep -lE "^\+\+\+ b/$1(/|\$)" "$TOP"/patches/*.patch; } | sort -ru | while read -r later; do
-		[ "$later" != "$patch" ] || break
+	later=$(echo "$patches" | sed "1,\|^$patch\$|d" | tac)
+	for later in $(grep -lE "^\+\+\+ b/$1(/|\$)" /dev/null $later); do
 		git apply -R --include="$1" --include="$1/*" "$later" 2>"$BUILD/log/series.log" ||
 			die "${later##*/} cannot be taken out of $1: $(sed -n 's/^error: //p' "$BUILD/log/series.log" | head -n 1)" \
-				"Its diff shows lines that are different now: adapt patches/${later##*/}."
+				"Its diff shows lines that are different now: adapt ${later#"$TOP"/}."
 	done
 }
 
-for patch in "$TOP"/patches/*.patch; do
-	name=${patch##*/}
+for patch in $patches; do
+	name=${patch#"$TOP"/patches/}
 	git apply --index --allow-empty "$patch" 2>"$BUILD/log/series.log" ||
 		die "$name does not fit Linux $version: $(sed -n 's/^error: //p' "$BUILD/log/series.log" | head -n 1)" \
 			"The patches are made for Linux 7.3. Name such a tree by KDIR=, or adapt patches/$name."
