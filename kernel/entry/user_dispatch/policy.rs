@@ -261,7 +261,7 @@ mod tests {
 
     fn exempt(mode: usize, offset: usize, len: usize) -> Result<Exempt> {
         Ok(validate(request(mode, offset, len, 0))?
-            .ok_or(ENODATA)?
+            .ok_or(ENOENT)?
             .exempt)
     }
 
