@@ -39,8 +39,7 @@ no_warning() {
 no_panic() { llvm-nm --undefined-only "$object" | grep -E 'core.*panicking|rust_begin_unwind' || :; }
 
 # What is mailed is what is tested: applied to the pristine files it gives those
-# that were built, and nothing else in the tree differs from the pristine one,
-# for which size and time have to do.
+# that were built, and nothing else in the tree differs from the pristine one.
 mailed() {
 	repo=$BUILD/series.am
 	rm -rf "$repo"
@@ -48,7 +47,7 @@ mailed() {
 	git_in "$repo" --work-tree="$BUILD/pristine" diff --stat HEAD
 	git_in "$repo" am -q --empty=drop "$BUILD"/series/*.patch
 	git_in "$repo" --work-tree="$linux" diff --stat HEAD
-	git_in "$repo" ls-files | sed 's|^|/|' | rsync -rlptnm --omit-dir-times --delete --out-format=%n \
+	git_in "$repo" ls-files | sed 's|^|/|' | rsync -rlnmc --delete --out-format=%n \
 		--exclude-from=- --exclude=/.patched --exclude=/.pristine "$linux/" "$BUILD/pristine/"
 }
 

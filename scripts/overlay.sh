@@ -4,21 +4,26 @@
 #
 # Lay the files of REPOSITORY, which are some of the kernel's, over TREE, a copy
 # of the pristine one. Only what differs is written, so that only that is built
-# again. The copy shares the files of the pristine tree, which rsync replaces
-# and never edits.
+# again; and it is as new as it is here, whatever its age where it comes from, or
+# it would not be. The copy shares the files of the pristine tree, which rsync
+# replaces and never edits.
 . "$TOP/scripts/lib.sh"
 
 repo=$1 tree=$2
 base=$(readlink -f "$BUILD/pristine")
 
-if [ "$(cat "$tree/.pristine" 2>/dev/null)" != "$base" ]; then
+if [ ! -e "$tree/.pristine" ]; then
 	room "$BUILD" 6 "a kernel tree and its build"
 	say "copying the kernel tree"
 	rm -rf "$tree"
 	cp -al "$base" "$tree" 2>/dev/null || { rm -rf "$tree"; cp -a "$base" "$tree"; }
 	: >"$tree/.patched"
-	echo "$base" >"$tree/.pristine"
+elif [ -n "${KDIR:-}" ] || [ "$(cat "$tree/.pristine")" != "$base" ]; then
+	say "comparing the kernel tree (half a minute)"
+	sed 's|^|/|' "$tree/.patched" | rsync -rl --checksum --delete --exclude-from=- \
+		--exclude=/.patched --exclude=/.pristine "$base/" "$tree/"
 fi
+echo "$base" >"$tree/.pristine"
 
 files=$(git_in "$repo" ls-files)
 printf '%s\n' "$files" | sort -u - "$tree/.patched" | while read -r file; do

@@ -26,7 +26,8 @@ from_kdir() {
 	room "$BUILD" 8 "a copy of KDIR and the builds"
 	say "copying $kdir ($(tree_version "$kdir")); it is only read"
 	mkdir -p "$BUILD/kdir"
-	rsync -a --delete --exclude=/.git --exclude='*.o' --exclude='*.cmd' "$kdir/" "$BUILD/kdir/"
+	# What differs is as new as it is here, or it would not be built again.
+	rsync -rl --checksum --delete --exclude=/.git --exclude='*.o' --exclude='*.cmd' "$kdir/" "$BUILD/kdir/"
 	# A tree that was built in place cannot serve for builds elsewhere.
 	if [ -e "$BUILD/kdir/.config" ] || [ -d "$BUILD/kdir/include/config" ]; then
 		make -s -C "$BUILD/kdir" mrproper >/dev/null 2>&1
