@@ -20,7 +20,7 @@ if [ ! -e "$tree/.pristine" ]; then
 	: >"$tree/.patched"
 elif [ -n "${KDIR:-}" ] || [ "$(cat "$tree/.pristine")" != "$base" ]; then
 	say "comparing the kernel tree (half a minute)"
-	sed 's|^|/|' "$tree/.patched" | rsync -rl --checksum --delete --exclude-from=- \
+	sed 's|^|/|' "$tree/.patched" | rsync -rlq --checksum --delete --exclude-from=- \
 		--exclude=/.patched --exclude=/.pristine "$base/" "$tree/"
 fi
 echo "$base" >"$tree/.pristine"
