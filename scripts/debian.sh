@@ -14,14 +14,15 @@ private_apt() {
 	have apt-get || die "no apt-get to fetch Debian's packages with" "$remedy"
 	[ -z "$(find "$apt/lists.stamp" -mmin -60 2>/dev/null)" ] || return 0
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-		sed -n '/\/debian\/*$/{p;q}')
+	mirror=$(apt-get update --print-uris 2>/dev/null | sed -n "s|^'\(.*/debian\)/*/dists/.*|\1|p" | head -n 1)
+	[ -n "$mirror" ] || die "the apt of this machine has no mirror of Debian" \
+		"Name one in /etc/apt/sources.list, as Debian's installer does. $remedy"
 	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	[ -e $keyring ] || die "no keyring to verify Debian's archive with" \
 		"Install debian-archive-keyring. $remedy"
 	: >"$apt/sources.list"
 	for suite in trixie-backports sid forky trixie; do
-		echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $suite main" \
+		echo "deb [signed-by=$keyring] $mirror $suite main" \
 			>>"$apt/sources.list"
 	done
 	cat >"$apt/apt.conf" <<-CONF
