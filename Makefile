@@ -98,10 +98,9 @@ $(BUILD)/bzImage.upstream: $(BUILD)/.source $(TOP)/configs/base.config scripts/k
 	@ln -sfn kernel/upstream/vmlinux $(BUILD)/vmlinux.upstream
 	@ln -sfn kernel/upstream/arch/x86/boot/bzImage $@ && touch $@
 
-# Built like ours but for one option, so it starts as a copy of it.
+# Built like ours but for one option.
 $(BUILD)/bzImage.c: $(BUILD)/bzImage $(TOP)/configs/c.config
-	@[ -e $(BUILD)/kernel/c ] || { cp -a $(BUILD)/kernel/ours $(BUILD)/kernel/c.new && mv $(BUILD)/kernel/c.new $(BUILD)/kernel/c; }
-	@scripts/kernel.sh c $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/c.config
+	@LIKE=ours scripts/kernel.sh c $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/c.config
 	@ln -sfn kernel/c/arch/x86/boot/bzImage $@ && touch $@
 
 # The results of all tests are KTAP in build/results: of the host, of the patched

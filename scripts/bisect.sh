@@ -33,12 +33,8 @@ prove() {
 	say "$what"
 	git checkout -q "$commit"
 	"$TOP/scripts/overlay.sh" "$repo" "$work/linux"
-	# Most of the second build is like the first.
-	out=$BUILD/kernel/$flavour
-	[ -e "$out" ] || [ $value = on ] || [ ! -e "$BUILD/kernel/bisect-on" ] ||
-		{ rm -rf "$out.new" && cp -a "$BUILD/kernel/bisect-on" "$out.new" && mv "$out.new" "$out"; }
-	"$TOP/scripts/kernel.sh" "$flavour" "$work/linux" "$@" || die "does not build: $what"
-	GUEST_QUIET=1 GUEST_LOG=bisect "$TOP/scripts/guest.sh" "$out/arch/x86/boot/bzImage" "$program" \
+	LIKE=bisect-on "$TOP/scripts/kernel.sh" "$flavour" "$work/linux" "$@" || die "does not build: $what"
+	GUEST_QUIET=1 GUEST_LOG=bisect "$TOP/scripts/guest.sh" "$BUILD/kernel/$flavour/arch/x86/boot/bzImage" "$program" \
 		>"$BUILD/log/bisect.log" 2>&1 || die "does not run ${program##*/}: $what" "Its output: $BUILD/log/bisect.log"
 	! grep -E 'WARNING:|BUG:|Oops' "$BUILD/log/console-bisect.log" >&2 || die "the kernel complains: $what"
 	echo "$what" >"$work/proven/$key"

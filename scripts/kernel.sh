@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# kernel.sh FLAVOUR SOURCE FRAGMENT...
+# [LIKE=FLAVOUR] kernel.sh FLAVOUR SOURCE FRAGMENT...
 #
 # Configure and build a kernel out of tree: build/kernel/FLAVOUR from SOURCE,
 # with the fragments merged into Kconfig's defaults.
@@ -12,6 +12,13 @@ shift 2
 out=$BUILD/kernel/$flavour
 log=$BUILD/log/kernel-$flavour.log
 
+# A build that is much like another one starts as its copy.
+like=${LIKE:+$BUILD/kernel/$LIKE}
+if [ -n "$like" ] && [ -e "$like" ] && [ ! -e "$out" ]; then
+	rm -rf "$out.new"
+	cp -a "$like" "$out.new"
+	mv "$out.new" "$out"
+fi
 mkdir -p "$out"
 memory=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
 [ "$memory" -ge 2 ] || die "only $memory GiB of memory available, of which a kernel build needs 2" \
