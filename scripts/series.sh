@@ -19,6 +19,8 @@ patches=$(cd "$TOP/patches" && for patch in *.patch; do
 done)
 
 git() { git_in "$repo" "$@"; }
+log=$BUILD/log/series.log
+why() { sed -n 's/^error: //p' "$log" | head -n 1; }
 
 rm -rf "$repo" "$BUILD/series"
 mkdir -p "$repo" "$BUILD/series"
@@ -42,18 +44,17 @@ git tag base
 # take_out PATH: what the patches after this one put into the files below PATH, the
 # last one first.
 take_out() {
-	later=$(echo "$patches" | sed "1,\|^$patch\$|d" | tac)
-	for later in $(grep -lE "^\+\+\+ b/$1(/|\$)" /dev/null $later); do
-		git apply -R --include="$1" --include="$1/*" "$later" 2>"$BUILD/log/series.log" ||
-			die "${later##*/} cannot be taken out of $1: $(sed -n 's/^error: //p' "$BUILD/log/series.log" | head -n 1)" \
+	for later in $(grep -lE "^\+\+\+ b/$1(/|\$)" /dev/null $(echo "$patches" | sed "1,\|^$patch\$|d" | tac)); do
+		git apply -R --include="$1" --include="$1/*" "$later" 2>"$log" ||
+			die "${later#"$TOP"/patches/} cannot be taken out of $1: $(why)" \
 				"Its diff shows lines that are different now: adapt ${later#"$TOP"/}."
 	done
 }
 
 for patch in $patches; do
 	name=${patch#"$TOP"/patches/}
-	git apply --index --allow-empty "$patch" 2>"$BUILD/log/series.log" ||
-		die "$name does not fit Linux $version: $(sed -n 's/^error: //p' "$BUILD/log/series.log" | head -n 1)" \
+	git apply --index --allow-empty "$patch" 2>"$log" ||
+		die "$name does not fit Linux $version: $(why)" \
 			"The patches are made for Linux 7.3. Name such a tree by KDIR=, or adapt patches/$name."
 	sed -n '/^---$/q; s/^Adds: //p' "$patch" | while read -r path; do
 		mkdir -p "$repo/$(dirname "$path")"
