@@ -16,9 +16,9 @@ use kernel::{
 /// Where the signal cannot be queued, because one from elsewhere is pending already or because
 /// memory is short, the thread will make the syscall again: after the handler of the other signal,
 /// which may have disarmed it or changed the selector, or at once. As nothing was queued, the
-/// syscall cannot be dispatched twice. It cannot go on forever either, since each round delivers
-/// the signal that was in the way; and if that was blocked, the task dies of it, as it does of any
-/// dispatch while SIGSYS is blocked.
+/// syscall cannot be dispatched twice. It does not go on forever either: each round delivers the
+/// signal that was in the way, and if that was blocked, the task dies of it, as it does of any
+/// dispatch while SIGSYS is blocked. While memory is short, every other signal is still delivered.
 pub(crate) fn dispatch(mut entry: Entry) {
     let arch = entry.arch();
 
