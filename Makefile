@@ -10,13 +10,15 @@ export PATH := $(BUILD)/bin:$(PATH)
 unexport O MAKEOVERRIDES
 MAKEFLAGS += --no-print-directory
 
-# KERNEL=upstream stands for the unpatched kernel wherever one is booted, and
-# KERNEL=c for the patched one with the implementation in C.
+# KERNEL=upstream stands for the unpatched kernel wherever one is booted,
+# KERNEL=c for the patched one with the implementation in C, and KERNEL=debug for
+# the one that watches itself.
 KERNEL ?= ours
 image.ours := $(BUILD)/bzImage
 image.upstream := $(BUILD)/bzImage.upstream
 image.c := $(BUILD)/bzImage.c
-image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is none of ours, upstream, c))
+image.debug := $(BUILD)/bzImage.debug
+image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is none of ours, upstream, c, debug))
 
 demo := $(BUILD)/kernel/ours/samples/syscall_user_dispatch/personality
 
@@ -40,6 +42,8 @@ define help
   make rustdoc             the code's documentation, private items included
   make patches             the series, ready to send
   make patches-bisect      each patch builds and boots, option on and off: an hour (PATCH=N)
+  make debug               tests, and allocations that fail, on a kernel with KASAN,
+                           UBSAN, lockdep and the like, whose log must stay clean
   make mutants             mistakes made on purpose, one by one, for the tests to find;
                            hours, but it goes on where it was stopped (MUTANT= part of a name)
   make clean               remove build/
@@ -47,6 +51,7 @@ define help
 
   KERNEL=upstream          (shell, exec, kselftest) the unpatched kernel instead;
   KERNEL=c                 the patched one with the implementation in C
+  KERNEL=debug             the patched one that watches itself
   KDIR=/path               a kernel tree of your own; it is only read
   J=N                      jobs; O=, RUSTC=, BINDGEN=, LLVM= as in the kernel
 endef
@@ -56,7 +61,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
-	mutants docs rustdoc patches patches-bisect help clean distclean
+	debug mutants docs rustdoc patches patches-bisect help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -102,6 +107,13 @@ $(BUILD)/bzImage.upstream: $(BUILD)/.source $(TOP)/configs/base.config scripts/k
 $(BUILD)/bzImage.c: $(BUILD)/bzImage $(TOP)/configs/c.config
 	@LIKE=ours scripts/kernel.sh c $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/c.config
 	@ln -sfn kernel/c/arch/x86/boot/bzImage $@ && touch $@
+
+# Rust with KASAN takes clang.
+debug-build := debug $(BUILD)/linux $(patsubst %,$(TOP)/configs/%.config,base ours debug)
+$(BUILD)/bzImage.debug: $(BUILD)/.series $(wordlist 3,5,$(debug-build)) scripts/kernel.sh
+	@LLVM=1 scripts/kernel.sh $(debug-build)
+	@ln -sfn kernel/debug/vmlinux $(BUILD)/vmlinux.debug
+	@ln -sfn kernel/debug/arch/x86/boot/bzImage $@ && touch $@
 
 # The results of all tests are KTAP in build/results: of the host, of the patched
 # kernel and of upstream's. The closing line counts what is in there.
@@ -149,8 +161,9 @@ check-run = mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.
 # beside,COMMAND,COMMAND: both at a time. What runs in the background does not hear
 # Ctrl-C, so it is told.
 beside = trap 'trap - INT; kill 0' INT; { $(1); } & { $(2); } & wait
+# differential-compare,KERNEL: with upstream's.
 differential-compare = mkdir -p $(results)/host && \
-	{ differential compare $(results)/ours/differential.txt $(results)/upstream/differential.txt \
+	{ differential compare $(results)/$(1)/differential.txt $(results)/upstream/differential.txt \
 	  >$(results)/host/differential.tap; true; }
 bench-guard = mkdir -p $(results)/host && \
 	{ scripts/bench.sh $(image.ours) $(image.upstream) --bounds scripts/bench.bounds >$(results)/host/bench.tap; true; }
@@ -168,7 +181,7 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	@$(call beside,$(call guest,ours,kunit samples $(random) $(both)),$(call guest,upstream,$(random) $(both)))
 	@$(call beside,$(call guest,ours-smp,$(smp)),$(call guest,c,syscall_user_dispatch))
 	@$(kunit-parse)
-	@$(differential-compare)
+	@$(call differential-compare,ours)
 	@report $(results)/host/check.tap $(results)/host/bench.tap $(results)/host/differential.tap \
 		$(call taps,ours,kunit samples syscall_user_dispatch) $(call taps,ours-smp,$(smp)) \
 		$(call taps,c,syscall_user_dispatch) $(call taps,upstream,syscall_user_dispatch) \
@@ -189,9 +202,25 @@ kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report
 
 differential: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/differential $(BUILD)/bin/report
 	@$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random)))
-	@$(differential-compare)
+	@$(call differential-compare,ours)
 	@cat $(results)/host/differential.tap
 	@report $(results)/host/differential.tap
+
+# The debug kernel does a share of everything, and its log must stay clean. That
+# this would be noticed otherwise is seen on one that is broken on purpose.
+debug-suites := kunit samples injection $(selftests)
+debug: results := $(BUILD)/results/debug
+debug: OPS := 5000
+debug: $(BUILD)/bzImage.debug $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
+	$(BUILD)/bin/report $(BUILD)/bin/differential $(BUILD)/bin/rustix
+	@rm -rf $(results)
+	@echo "==> testing on the debug kernel (about 15 minutes)" >&2
+	@$(call beside,$(call guest,debug,$(random) $(debug-suites)),$(call guest,upstream,$(random)))
+	@$(call differential-compare,debug)
+	@scripts/console.sh $(BUILD)/log/console-debug.log >$(results)/host/console.tap
+	@LLVM=1 scripts/broken.sh $(debug-build) >$(results)/host/broken.tap || true
+	@cat $(results)/host/console.tap $(results)/host/broken.tap
+	@report $(call taps,host,differential console broken) $(call taps,debug,$(debug-suites))
 
 bench: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/bench
 	@scripts/bench.sh $(BUILD)/bzImage $(BUILD)/bzImage.upstream

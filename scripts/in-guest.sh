@@ -3,9 +3,9 @@
 # in-guest.sh RESULTS SUITE...
 #
 # Run suites in the guest, each with its results as KTAP in RESULTS/SUITE.tap. A
-# suite is "kunit", "samples", "stress", "stress-ng", or a directory of the
-# selftests, with the tests of it that are wanted behind a colon:
-# "ptrace:get_set_sud". The suite "differential:SEED:OPERATIONS" says something
+# suite is "kunit", "samples", "stress", "stress-ng", "injection", or a
+# directory of the selftests, with the tests of it that are wanted behind a
+# colon: "ptrace:get_set_sud". The suite "differential:SEED:OPERATIONS" says something
 # only beside that of another kernel, and leaves it as differential.txt.
 set -u
 results=$1
@@ -23,19 +23,29 @@ kunit() {
 	cat /sys/kernel/debug/kunit/syscall_user_dispatch/results
 }
 
-# Each sample checks itself and says so by its exit status.
-samples() {
-	cd "$here/build/kernel/ours/samples/syscall_user_dispatch" || exit 1
-	set -- "./personality" "./tracer" "./checkpoint" "./checkpoint inclusive" "$here/build/bin/rustix"
+# programs COMMAND...: each is a test, which says by its exit status how it ended.
+programs() {
 	echo "1..$#"
 	number=0
-	for sample; do
+	for program; do
 		number=$((number + 1))
-		echo "# RUN $sample"
-		if $sample >"$results/sample.log" 2>&1 </dev/null; then ok=ok; else ok="not ok"; fi
-		sed 's/^/# /' "$results/sample.log"
-		echo "$ok $number ${sample##*/}"
+		echo "# RUN $program"
+		if $program >"$results/program.log" 2>&1 </dev/null; then ok=ok; else ok="not ok"; fi
+		sed 's/^/# /' "$results/program.log"
+		echo "$ok $number ${program##*/}"
 	done
+}
+
+# Each checks itself.
+samples() {
+	cd "$here/build/kernel/ours/samples/syscall_user_dispatch" || exit 1
+	programs "./personality" "./tracer" "./checkpoint" "./checkpoint inclusive" "$here/build/bin/rustix"
+}
+
+# A selftest that is not in the list of selftests.
+injection() {
+	cd "$here/build/kselftest/syscall_user_dispatch" || exit 1
+	programs ./injection ./injection_32
 }
 
 # A client that nobody here wrote. It skips in silence where arming is denied, so
@@ -86,7 +96,7 @@ for suite; do
 	name=${suite%%:*}
 	echo "    ${results##*/}: $name" >&2
 	case $suite in
-	kunit | samples) $suite >"$results/$name.tap" ;;
+	kunit | samples | injection) $suite >"$results/$name.tap" ;;
 	stress-ng) stress_ng >"$results/$name.tap" ;;
 	stress) "$here/build/bin/differential" stress 1 20 --ours >"$results/$name.tap" ;;
 	differential:*) "$here/build/bin/differential" run $(echo "${suite#*:}" | tr : ' ') >"$results/$name.txt" ;;

@@ -48,7 +48,8 @@ if [ ! -e "$out/.config" ] || ! cat "$@" | cmp -s - "$stamp" ||
 fi
 
 before=$(stat -c %Y "$out/arch/x86/boot/bzImage" 2>/dev/null || echo 0)
-[ "$before" != 0 ] || say "building the kernel ($flavour): about 10 minutes on two cores, once"
+case $flavour in debug) takes=20 ;; *) takes=10 ;; esac
+[ "$before" != 0 ] || say "building the kernel ($flavour): about $takes minutes on two cores, once"
 
 # A line for each 250 objects, as a sign of life.
 { make -C "$source" O="$out" -j"$jobs" bzImage headers $samples 2>&1 9>&-; echo "status $?"; } | tee "$log" |
