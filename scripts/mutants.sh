@@ -32,7 +32,7 @@ fi
 room "$out" 2 "a copy of the kernel build"
 say "copying the kernel build"
 lock 9 "$BUILD/.lock" "$BUILD"
-rm -rf "$out/kernel" "$out/source"
+rm -rf "$out/kernel" "$out/source" "$out"/bzImage.*
 cp -a "$BUILD/kernel/ours" "$out/kernel"
 cp -a "$BUILD/linux/kernel/entry/user_dispatch" "$out/source"
 exec 9>&-

@@ -8,8 +8,8 @@ use std::{fs, path::Path, process::Command};
 /// After how many seconds a guest hangs, on a machine that is busy with other things too.
 const PATIENCE: &str = "900";
 
-/// Boots `image` and has it tested until the first failure.
-pub fn test(place: &Place, image: &Path) -> Result<Outcome, String> {
+/// Boots `image` in a guest called `name` and has it tested until the first failure.
+pub fn test(place: &Place, image: &Path, name: &str) -> Result<Outcome, String> {
     let script = place.top.join("scripts/mutants/in-guest.sh");
     let tests = place.build.join("kselftest");
     let output = Command::new(place.top.join("scripts/guest.sh"))
@@ -18,7 +18,7 @@ pub fn test(place: &Place, image: &Path) -> Result<Outcome, String> {
         // One processor, as in 'make test'.
         .envs([
             ("GUEST_CPUS", "1"),
-            ("GUEST_LOG", "mutants"),
+            ("GUEST_LOG", name),
             ("GUEST_QUIET", "1"),
         ])
         .env("GUEST_TIMEOUT", PATIENCE)
@@ -43,7 +43,7 @@ pub fn test(place: &Place, image: &Path) -> Result<Outcome, String> {
         return Ok(Outcome::Caught(by.to_owned()));
     }
     // Until KUnit runs ours, nothing is armed: what breaks earlier, no mutant has done.
-    let console = fs::read(place.build.join("log/console-mutants.log")).unwrap_or_default();
+    let console = fs::read(place.build.join(format!("log/console-{name}.log"))).unwrap_or_default();
     let reached = String::from_utf8_lossy(&console).contains("Subtest: syscall_user_dispatch");
     // The words of guest.sh.
     for (sign, how) in [

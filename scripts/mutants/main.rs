@@ -3,7 +3,8 @@
 //! Shows that the tests would find a mistake: makes one after the other, and sees what they say.
 //!
 //! `mutants TOOL` lists the mutants by cargo-mutants, the program TOOL, builds a kernel of each and
-//! tests it, the next being built meanwhile. What is known of the same code is not tried again.
+//! tests it in one of two guests, the next being built meanwhile. What is known of the same code is
+//! not tried again.
 //! Those that survive have to be argued in `scripts/mutants.survivors`. MUTANT= in the environment
 //! names a part of the names of those to try.
 //!
@@ -19,9 +20,15 @@ use std::{
     env, fs,
     path::PathBuf,
     process::{Command, ExitCode},
-    sync::mpsc::{self, SyncSender},
+    sync::{
+        mpsc::{self, Receiver, Sender, SyncSender},
+        Arc, Mutex,
+    },
     thread,
 };
+
+/// How many guests test at a time: a test takes up to twice as long as the build of what it tests.
+const TESTERS: usize = 2;
 
 /// The directories of a run.
 pub struct Place {
@@ -58,10 +65,14 @@ impl Place {
 
 /// What the build makes of a mutant.
 enum Built {
+    /// Belongs to who tests it, and is removed then.
     Image(PathBuf),
     /// What the compiler or a check of ours said.
     Refused(String),
 }
+
+/// A mutant, and what became of it so far, or why that cannot be told.
+type Progress<'a, T> = (&'a Mutant, Result<T, String>);
 
 /// Builds the kernel as the sources are now, and puts the image where nothing overwrites it.
 fn build(place: &Place, number: usize) -> Result<Built, String> {
@@ -100,20 +111,21 @@ fn build(place: &Place, number: usize) -> Result<Built, String> {
         return Ok(Built::Refused(warning.to_owned()));
     }
 
-    let image = place.own(&format!("bzImage.{}", number % 2));
+    let image = place.own(&format!("bzImage.{number}"));
     fs::copy(place.kernel().join("arch/x86/boot/bzImage"), &image)
         .map_err(|error| format!("{}: {error}", image.display()))?;
     Ok(Built::Image(image))
 }
 
-/// Builds one mutant after the other, at most one ahead of those that take them.
-fn build_all(
+/// Builds one mutant after the other, at most one ahead of those that take them, until nobody
+/// does.
+fn build_all<'a>(
     place: &Place,
     sources: &[Source],
-    mutants: &[&Mutant],
-    done: &SyncSender<Result<Built, String>>,
+    mutants: &[&'a Mutant],
+    done: &SyncSender<Progress<'a, Built>>,
 ) {
-    for (number, mutant) in mutants.iter().enumerate() {
+    for (number, mutant) in mutants.iter().copied().enumerate() {
         let built = sources
             .iter()
             .try_for_each(|source| {
@@ -129,7 +141,35 @@ fn build_all(
                 }
             })
             .and_then(|()| build(place, number));
-        if done.send(built).is_err() {
+        if done.send((mutant, built)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Tests what was built, in the guest called `name`.
+fn test(place: &Place, built: Built, name: &str) -> Result<Outcome, String> {
+    match built {
+        Built::Refused(why) => Ok(Outcome::Refused(why)),
+        Built::Image(image) => {
+            let outcome = guest::test(place, &image, name);
+            let _ = fs::remove_file(&image);
+            outcome
+        }
+    }
+}
+
+/// Tests one mutant after the other, until there is none or nobody wants to know.
+fn test_all<'a>(
+    place: &Place,
+    images: &Mutex<Receiver<Progress<'a, Built>>>,
+    name: &str,
+    done: &Sender<Progress<'a, Outcome>>,
+) {
+    let next = || images.lock().ok()?.recv().ok();
+    while let Some((mutant, built)) = next() {
+        let outcome = built.and_then(|built| test(place, built, name));
+        if done.send((mutant, outcome)).is_err() {
             return;
         }
     }
@@ -161,7 +201,8 @@ fn run(tool: &str) -> Result<bool, String> {
         file: String::new(),
         text: String::new(),
     };
-    if !open.is_empty() && unknown(&&original) {
+    let first = !open.is_empty() && unknown(&&original);
+    if first {
         open.insert(0, &original);
     }
 
@@ -170,18 +211,34 @@ fn run(tool: &str) -> Result<bool, String> {
         let (place, sources, queue) = (&place, &sources, &open);
         scope.spawn(move || build_all(place, sources, queue, &done));
 
-        for (number, mutant) in open.iter().enumerate() {
-            let outcome = match images.recv().map_err(|_| "the build ended early")?? {
-                Built::Refused(why) => Outcome::Refused(why),
-                Built::Image(image) => guest::test(place, &image)?,
-            };
-            println!("[{}/{}] {}: {outcome}", number + 1, open.len(), mutant.name);
-            if mutant.file.is_empty() && !matches!(outcome, Outcome::Survived) {
-                return Err("the tests fail without any change; mend that first".into());
+        let mut tell = |number, mutant: &Mutant, outcome: Outcome| {
+            println!("[{number}/{}] {}: {outcome}", queue.len(), mutant.name);
+            record.add(mutant, outcome)
+        };
+        if first {
+            let (original, built) = images.recv().map_err(|_| "the build ended early")?;
+            let outcome = test(place, built?, "mutants")?;
+            if !matches!(outcome, Outcome::Survived) {
+                return Err(format!(
+                    "the tests fail without any change ({outcome}); mend that first"
+                ));
             }
-            record.add(mutant, outcome)?;
+            tell(1, original, outcome)?;
         }
-        Ok::<(), String>(())
+
+        // Whoever comes to an end, by an error or because all is done, takes the others along:
+        // their channel is closed then.
+        let (done, outcomes) = mpsc::channel();
+        let images = Arc::new(Mutex::new(images));
+        for number in 1..=TESTERS {
+            let (images, done) = (images.clone(), done.clone());
+            scope.spawn(move || test_all(place, &images, &format!("mutants-{number}"), &done));
+        }
+        drop((images, done));
+        for (number, (mutant, outcome)) in (1 + usize::from(first)..).zip(outcomes) {
+            tell(number, mutant, outcome?)?;
+        }
+        Ok(())
     })?;
 
     Ok(summary(&mutants, &all, &record, &argued, wanted.is_empty()))
