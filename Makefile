@@ -46,6 +46,7 @@ define help
                            UBSAN, lockdep and the like, whose log must stay clean
   make mutants             mistakes made on purpose, one by one, for the tests to find;
                            hours, but it goes on where it was stopped (MUTANT= part of a name)
+  make test-all            make test, a million random operations, debug and mutants
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -61,7 +62,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
-	debug mutants docs rustdoc patches patches-bisect help clean distclean
+	million debug mutants test-all docs rustdoc patches patches-bisect help clean distclean
 
 run: $(BUILD)/bzImage
 	@scripts/guest.sh $< $(demo)
@@ -147,12 +148,14 @@ $(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage scripts/kselftest.sh
 # that of the kernel, or "ours-smp" for two processors, Intel's this time, whose
 # 32-bit programs enter the kernel by SYSENTER and not by SYSCALL.
 guest = mkdir -p $(results)/$(1) && \
-	GUEST_QUIET=1 GUEST_LOG=$(1) GUEST_TIMEOUT=2400 GUEST_RW=$(results)/$(1) \
+	GUEST_QUIET=1 GUEST_LOG=$(1) GUEST_TIMEOUT=$(patience) GUEST_RW=$(results)/$(1) \
 	$(if $(filter %-smp,$(1)),GUEST_CPUS=2 GUEST_QEMU="-cpu qemu64$(comma)vendor=GenuineIntel") \
 	GUEST_APPEND="kunit.enable=1 kunit.filter_glob=syscall_user_dispatch" \
 	scripts/guest.sh $(image.$(1:-smp=)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)" || \
 	echo "error: the guest ($(1)) broke off; what is missing counts as failed" >&2
 comma := ,
+# After how many seconds it hangs.
+patience := 2400
 # taps,NAME,SUITES: where that is; what is not there has failed.
 taps = $(foreach suite,$(2),$(results)/$(1)/$(firstword $(subst :, ,$(suite))).tap)
 
@@ -200,7 +203,9 @@ kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report
 	@$(call guest,$(KERNEL),$(selftests))
 	@report $(call taps,$(KERNEL),$(selftests))
 
-differential: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/differential $(BUILD)/bin/report
+million: OPS := 1000000
+million: patience := 7200
+differential million: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/differential $(BUILD)/bin/report
 	@$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random)))
 	@$(call differential-compare,ours)
 	@cat $(results)/host/differential.tap
@@ -240,6 +245,8 @@ patches-bisect: $(BUILD)/bzImage
 
 mutants: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/mutants
 	@scripts/mutants.sh $(BUILD)/bin/mutants
+
+test-all: test million debug mutants
 
 clean:
 	@rm -rf $(BUILD)
