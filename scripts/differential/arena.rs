@@ -542,6 +542,11 @@ pub struct Shared {
     pub ended: AtomicU32,
     /// Whether the present operation makes a child, whose number is then no mere number.
     pub makes_child: AtomicU32,
+    /// Where the subject's 32-bit vDSO makes syscalls, if it has one: in its function for that, and
+    /// in the two trampolines of signal handlers.
+    pub vsyscall: AtomicU64,
+    pub sigreturn: AtomicU64,
+    pub rt_sigreturn: AtomicU64,
     pub children: [AtomicI32; 32],
     pub child_count: AtomicU32,
     position: AtomicU64,
@@ -627,7 +632,19 @@ impl fmt::Display for Name {
             return write!(f, "{name}+{}", value - start);
         }
         if is_vdso32(value) {
-            return write!(f, "vdso32+{:#x}", value % PAGE);
+            // Each compiler has another order of functions.
+            let shared = shared();
+            let (start, name) = [
+                (&shared.vsyscall, "vsyscall"),
+                (&shared.sigreturn, "sigreturn"),
+                (&shared.rt_sigreturn, "rt-sigreturn"),
+            ]
+            .map(|(start, name)| (start.load(Relaxed), name))
+            .into_iter()
+            .filter(|(start, _)| (VDSO32..=value).contains(start))
+            .max()
+            .unwrap_or((VDSO32, "vdso32"));
+            return write!(f, "{name}+{}", value - start);
         }
         if value.wrapping_sub(FOUR_GIB - 2) < 4 {
             return write!(f, "border+{}", value - (FOUR_GIB - 2));

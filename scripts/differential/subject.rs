@@ -31,10 +31,6 @@ static HANDLED: AtomicUsize = AtomicUsize::new(0);
 static BODY: AtomicPtr<Vec<What>> = AtomicPtr::new(ptr::null_mut());
 static FLAGS: AtomicU64 = AtomicU64::new(0);
 static IN_CHILD: AtomicUsize = AtomicUsize::new(0);
-/// What there is in the 32-bit vDSO, if it is there.
-static VSYSCALL: AtomicU64 = AtomicU64::new(0);
-static SIGRETURN: AtomicU64 = AtomicU64::new(0);
-static RT_SIGRETURN: AtomicU64 = AtomicU64::new(0);
 static PID: AtomicU64 = AtomicU64::new(0);
 static TID: AtomicU64 = AtomicU64::new(0);
 /// Written by the kernel in the memory of a child alone, unless it shares ours.
@@ -90,13 +86,12 @@ pub fn run(program: &Program, from: usize) -> ! {
         // SAFETY: No memory is involved.
         unsafe { sys::ptrace(PTRACE_TRACEME, 0, 0, 0) };
     }
-    if program.vdso32 {
-        if let Some(entries) = vdso::exchange() {
-            VSYSCALL.store(entries.vsyscall, Relaxed);
-            SIGRETURN.store(entries.sigreturn, Relaxed);
-            RT_SIGRETURN.store(entries.rt_sigreturn, Relaxed);
-        }
-    }
+    let shared = shared();
+    let entries = program.vdso32.then(vdso::exchange).flatten();
+    let entries = entries.unwrap_or_default();
+    shared.vsyscall.store(entries.vsyscall, Relaxed);
+    shared.sigreturn.store(entries.sigreturn, Relaxed);
+    shared.rt_sigreturn.store(entries.rt_sigreturn, Relaxed);
     let life = Cell::new((program, from));
     on_stack(live, &raw const life as usize, STACK + STACK_SIZE)
 }
@@ -421,7 +416,8 @@ fn registers(operation: &Enter, rax: u64, a: [u64; 6]) -> Registers {
 }
 
 fn enter(operation: &Enter, resume: Resume) {
-    if operation.site.is_vdso32() && VSYSCALL.load(Relaxed) == 0 {
+    let shared = shared();
+    if operation.site.is_vdso32() && shared.vsyscall.load(Relaxed) == 0 {
         return log!("  skipped: no 32-bit vDSO");
     }
     let Some((rax, arguments)) = prepare(&operation.syscall, operation.site) else {
@@ -430,9 +426,9 @@ fn enter(operation: &Enter, resume: Resume) {
     put(
         PAD,
         match operation.site {
-            Site::Sigreturn => SIGRETURN.load(Relaxed),
-            Site::RtSigreturn => RT_SIGRETURN.load(Relaxed),
-            _ => VSYSCALL.load(Relaxed),
+            Site::Sigreturn => shared.sigreturn.load(Relaxed),
+            Site::RtSigreturn => shared.rt_sigreturn.load(Relaxed),
+            _ => shared.vsyscall.load(Relaxed),
         },
     );
     let in_child = IN_CHILD.load(Relaxed);
@@ -440,7 +436,7 @@ fn enter(operation: &Enter, resume: Resume) {
     let mut call = Call {
         registers: registers(operation, rax, arguments),
         target: operation.site.entry(),
-        step: u64::from(step && in_child == 0 && shared().traced.load(Relaxed) != 0),
+        step: u64::from(step && in_child == 0 && shared.traced.load(Relaxed) != 0),
         ..Call::default()
     };
     let call = &raw mut call;
