@@ -26,7 +26,7 @@ cp -a "$BUILD/kernel/debug" "$out/kernel"
 cp -a "$BUILD/linux/$rust" "$out/rust"
 exec 9>&-
 
-echo "$mistakes" | while IFS=% read -r file edit report; do
+printf "%s\n" "$mistakes" | while IFS=% read -r file edit report; do
 	sed -i "$edit" "$out/rust/$file"
 	! cmp -s "$out/rust/$file" "$BUILD/linux/$rust/$file" ||
 		die "$rust/$file has no line for the mistake '$edit'" "Adapt scripts/broken.sh to what is there now."
@@ -51,7 +51,7 @@ rm -rf "$out"
 echo "KTAP version 1"
 echo "1..3"
 number=0
-echo "$mistakes" | while IFS=% read -r file edit report; do
+printf "%s\n" "$mistakes" | while IFS=% read -r file edit report; do
 	number=$((number + 1))
 	line=$(echo "$seen" | grep -m 1 "^# .*$report") && ok=ok || ok="not ok"
 	echo "${line:-# no such line}"
