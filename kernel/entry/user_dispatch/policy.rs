@@ -374,6 +374,13 @@ mod tests {
             }
         }
 
+        // Null is no address to be judged.
+        let nowhere = |selector| {
+            request(EXCLUSIVE_ON, 0, 0, selector).validate(Word::Bits64, true, |_| false)
+        };
+        assert!(nowhere(0).is_ok());
+        assert_eq!(nowhere(1), Err(EFAULT));
+
         // Nothing else sets a limit to what a 64-bit caller may name.
         let high = request(EXCLUSIVE_ON, 0, 0, MAX - 1);
         assert!(high.validate(Word::Bits64, true, |_| true).is_ok());

@@ -112,6 +112,18 @@ TEST(selector_outside_user_space_is_efault)
 	EXPECT_EQ(-EFAULT, sud_prctl(INCLUSIVE, 0, 1, (void *)-1UL));
 }
 
+TEST(selector_may_be_the_last_byte_of_user_space)
+{
+	bool five_levels = !sud_prctl(EXCLUSIVE, 0, -1UL, (void *)(1UL << 55));
+	unsigned long end = (1UL << (five_levels ? 56 : 47)) - SUD_PAGE;
+
+	EXPECT_EQ(0, sud_prctl(EXCLUSIVE, 0, -1UL, (void *)(end - 1)));
+	EXPECT_EQ(0, sud_prctl(INCLUSIVE, 0, 1, (void *)(end - 1)));
+	/* Upstream accepts the end itself as well, where nothing can be mapped. */
+	EXPECT_EQ(-EFAULT, sud_prctl(EXCLUSIVE, 0, -1UL, (void *)(end + 1)));
+	EXPECT_EQ(-EFAULT, sud_prctl(INCLUSIVE, 0, 1, (void *)(end + 1)));
+}
+
 TEST(einval_goes_before_efault)
 {
 	EXPECT_EQ(-EINVAL, sud_prctl(3, 0, 0, (void *)-1UL));

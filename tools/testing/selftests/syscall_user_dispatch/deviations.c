@@ -244,9 +244,11 @@ static void race_under_trace(void)
 
 TEST(d1_dispatch_comes_after_a_suppressed_sigsys_of_another_thread)
 {
+	bool in_syscall;
 	siginfo_t info;
 	int status;
 	pid_t pid;
+	long nr;
 
 	ASSERT_EQ(0, sud_handle(emulate_dispatch));
 	pid = sud_tracee(race_under_trace);
@@ -257,9 +259,11 @@ TEST(d1_dispatch_comes_after_a_suppressed_sigsys_of_another_thread)
 	ASSERT_EQ('S', sud_stop(pid, status));
 	ASSERT_EQ(0, sud_ptrace(PTRACE_GETSIGINFO, pid, 0, &info));
 	EXPECT_EQ(SI_TKILL, info.si_code);
+	in_syscall = sud_ptrace(PTRACE_PEEKUSER, pid, USER_ORIG_AX, &nr) || nr != -1;
 
 	status = sud_resume(pid, PTRACE_CONT, 0);
 	XFAIL_UPSTREAM(return, !status && sud->flag == __NR_getppid, "D1: the dispatch is lost");
+	EXPECT_FALSE(in_syscall);
 	ASSERT_EQ('S', sud_stop(pid, status));
 	ASSERT_EQ(0, sud_ptrace(PTRACE_GETSIGINFO, pid, 0, &info));
 	EXPECT_EQ(SYS_USER_DISPATCH, info.si_code);
