@@ -45,7 +45,7 @@ define help
   make debug               tests, and allocations that fail, on a kernel with KASAN,
                            UBSAN, lockdep and the like, whose log must stay clean
   make mutants             mistakes made on purpose, one by one, for the tests to find;
-                           hours, but it goes on where it was stopped (MUTANT= part of a name)
+                           over an hour; goes on where it was stopped (MUTANT= part of a name)
   make test-all            make test, a million random operations, debug and mutants
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
@@ -156,6 +156,7 @@ guest = mkdir -p $(results)/$(1) && \
 comma := ,
 # After how many seconds it hangs.
 patience := 2400
+million debug: patience := 7200
 # taps,NAME,SUITES: where that is; what is not there has failed.
 taps = $(foreach suite,$(2),$(results)/$(1)/$(firstword $(subst :, ,$(suite))).tap)
 
@@ -204,7 +205,6 @@ kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report
 	@report $(call taps,$(KERNEL),$(selftests))
 
 million: OPS := 1000000
-million: patience := 7200
 differential million: $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/differential $(BUILD)/bin/report
 	@$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random)))
 	@$(call differential-compare,ours)
