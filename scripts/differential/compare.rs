@@ -213,7 +213,7 @@ fn expect(upstream: &Operation, allowed: bool) -> Expected {
     };
     let outcome = &upstream.outcome;
     let mut reported = None;
-    // The last dispatch of a number like a restart code.
+    // The dispatch of a number like a restart code, until its handler runs or it is over.
     let mut dispatched: Option<(&str, i64, bool)> = None;
 
     for (index, line) in outcome.iter().enumerate() {
@@ -254,6 +254,9 @@ fn expect(upstream: &Operation, allowed: bool) -> Expected {
                     .push(with(&with(line, "rip", addr), "rax", &rax));
                 expected.astray = Some(expected.lines.len());
                 return expected;
+            }
+            if is_handler || line.starts_with("  ret=") {
+                dispatched = None;
             }
         }
         expected.lines.push((*line).to_owned());
@@ -303,13 +306,13 @@ fn narrow(upstream: &Operation, expected: &mut Expected, allowed: bool) {
 
 /// The line of a stop, one syscall instruction further back.
 fn rewound(line: &str) -> Option<String> {
-    let (name, offset) = text(line, "rip")?.split_once('+')?;
-    let rip = match offset.strip_prefix("0x") {
-        Some(hex) => format!(
-            "{name}+{:#x}",
-            u64::from_str_radix(hex, 16).ok()?.checked_sub(2)?
-        ),
-        None => format!("{name}+{}", offset.parse::<u64>().ok()?.checked_sub(2)?),
+    let rip = text(line, "rip")?;
+    let rip = match rip.split_once('+') {
+        Some((name, offset)) => {
+            format!("{name}+{}", offset.parse::<u64>().ok()?.checked_sub(2)?)
+        }
+        // As the vDSO of the program, whose code is not told apart.
+        None => rip.to_owned(),
     };
     Some(with(&with(line, "rip", &rip), "orig", "-1"))
 }
