@@ -42,11 +42,12 @@ define help
   make rustdoc             the code's documentation, private items included
   make patches             the series, ready to send
   make patches-bisect      each patch builds and boots, option on and off: an hour (PATCH=N)
+  make million             a million operations of random programs
   make debug               tests, and allocations that fail, on a kernel with KASAN,
                            UBSAN, lockdep and the like, whose log must stay clean
   make mutants             mistakes made on purpose, one by one, for the tests to find;
                            over an hour; goes on where it was stopped (MUTANT= part of a name)
-  make test-all            make test, a million random operations, debug and mutants
+  make test-all            test, million, debug, mutants: three hours
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
