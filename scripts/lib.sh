@@ -3,6 +3,8 @@
 # other's way. The top Makefile sets TOP and BUILD.
 set -eu
 
+# The series of patches/, in the order in which they apply.
+SERIES="fixes rust"
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/syscall-user-dispatch
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -67,5 +69,5 @@ instead_of_rustc() {
 		s/ rustc / $tool /; s/ --emit=[^ ]*//g; s/ --out-dir [^ ]*//; s/ --remap-path-scope=[^ ]*//
 		p
 	}' kernel/entry/user_dispatch/.user_dispatch.o.cmd)
-	eval "RUSTC_BOOTSTRAP=1 $command"' "$@"'
+	eval "RUSTC_BOOTSTRAP=1 SRCARCH=x86 $command"' "$@"'
 }

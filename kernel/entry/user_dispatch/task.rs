@@ -6,12 +6,17 @@
 //! current task on its way into a syscall, which reads them and may hand the syscall back; [`Task`]
 //! is a task that stands still, whose configuration can be read and replaced.
 
-use super::policy::{
-    Exempt,
-    Settings, //
+use super::{
+    arch,
+    policy::{
+        Exempt,
+        Settings, //
+    }, //
 };
+use core::mem::offset_of;
 use kernel::{
     bindings,
+    container_of,
     prelude::*, //
 };
 
@@ -19,13 +24,21 @@ use kernel::{
 const WORK_BIT: c_ulong =
     bindings::syscall_work_bit_SYSCALL_WORK_BIT_SYSCALL_USER_DISPATCH as c_ulong;
 
+// The fields of a structure that large are used by name only as long as bindgen places the one
+// that matters where C has it.
+static_assert!(
+    offset_of!(bindings::task_struct, syscall_dispatch)
+        == bindings::TASK_STRUCT_SYSCALL_DISPATCH_OFFSET
+);
+
 /// The current task at a syscall that has not been decided yet.
 ///
 /// # Invariants
 ///
-/// `regs` are the user registers of the current task, and `state` is its dispatch state. Both are
-/// valid and accessed by nobody else: a tracer reads and writes them only while the task is
-/// stopped, and it does not stop before it has left the function that made this value.
+/// `regs` are the user registers of the current task, and `state` is its `syscall_dispatch`. Both
+/// are valid, and written by nobody else: a tracer writes them only while the task is stopped, and
+/// it does not stop before it has left the function that made this value. Registers are read by
+/// others meanwhile, such as a sampling interrupt or `/proc/PID/syscall`.
 pub(crate) struct Entry {
     regs: *mut bindings::pt_regs,
     state: *mut bindings::syscall_user_dispatch,
@@ -45,17 +58,24 @@ impl Entry {
         Self { regs, state }
     }
 
+    /// The current task.
+    #[inline(always)]
+    fn task(&self) -> *mut bindings::task_struct {
+        // SAFETY: By the type invariant, `state` is that field of a task.
+        unsafe { container_of!(self.state, bindings::task_struct, syscall_dispatch) }
+    }
+
     /// The address after the syscall instruction.
     #[inline(always)]
     pub(crate) fn address(&self) -> usize {
-        // SAFETY: By the type invariant, `regs` is valid and ours.
-        unsafe { (*self.regs).ip }
+        // SAFETY: By the type invariant, `regs` is valid.
+        unsafe { arch::instruction_pointer(self.regs) }
     }
 
     /// The addresses that are exempt.
     #[inline(always)]
     pub(crate) fn exempt(&self) -> Exempt {
-        // SAFETY: By the type invariant, `state` is valid and ours.
+        // SAFETY: By the type invariant, `state` is valid and written by nobody else.
         unsafe {
             Exempt {
                 start: (*self.state).offset,
@@ -66,25 +86,16 @@ impl Entry {
 
     /// The selector; null for none.
     #[inline(always)]
-    pub(crate) fn selector(&self) -> *mut c_char {
-        // SAFETY: By the type invariant, `state` is valid and ours.
+    pub(crate) fn selector(&self) -> *const c_char {
+        // SAFETY: By the type invariant, `state` is valid and written by nobody else.
         unsafe { (*self.state).selector }
     }
 
-    /// The syscall number.
-    pub(crate) fn number(&self) -> i32 {
-        // CAST: A syscall number is the low half of the register, as in `syscall_get_nr()`.
-        //
-        // SAFETY: By the type invariant, `regs` is valid and ours.
-        unsafe { (*self.regs).orig_ax as i32 }
-    }
-
-    /// The audit architecture of the syscall: by the way that the kernel was entered.
-    pub(crate) fn arch(&self) -> u32 {
-        // CAST: A set of bits, which C keeps in a signed integer.
-        //
-        // SAFETY: `get_current()` returns the current task, whose syscall this is.
-        unsafe { bindings::syscall_get_arch(bindings::get_current()) as u32 }
+    /// Whether the vDSO has sigreturn trampolines for the way that the syscall came.
+    #[inline(always)]
+    pub(crate) fn has_vdso_sigreturn(&self) -> bool {
+        // SAFETY: By the type invariant, this is the current task.
+        unsafe { arch::has_vdso_sigreturn(self.task()) }
     }
 
     /// Whether the syscall was made by one of the sigreturn trampolines of the vDSO.
@@ -99,39 +110,37 @@ impl Entry {
         unsafe { bindings::arch_syscall_is_uprobe_trampoline(self.regs) }
     }
 
-    /// Marks the syscall as one that has not happened, for those who would report its end.
-    pub(crate) fn mark_undone(&mut self) {
-        // SAFETY: By the type invariant, `state` is valid and ours.
-        unsafe { (*self.state).on_dispatch = true };
+    /// Whether the task dies, whatever becomes of the syscall.
+    pub(crate) fn is_dying(&self) -> bool {
+        // SAFETY: The current task is valid.
+        unsafe { bindings::fatal_signal_pending(self.task()) != 0 }
     }
 
-    /// Undoes what the entry code did to the return value: the thread finds its number there.
-    pub(crate) fn rollback(&mut self) {
-        // SAFETY: By the type invariant, `regs` is valid and ours.
-        unsafe { (*self.regs).ax = (*self.regs).orig_ax };
+    /// The syscall number.
+    pub(crate) fn number(&self) -> i32 {
+        // SAFETY: By the type invariant, these are a task and its user registers.
+        unsafe { bindings::syscall_get_nr(self.task(), self.regs) }
     }
 
-    /// Takes a syscall that was rolled back as not even begun: the thread executes the instruction
-    /// again, and whoever looks meanwhile finds it in no syscall.
-    pub(crate) fn rewind(&mut self) {
-        // SAFETY: By the type invariant, `regs` is valid and ours.
-        let regs = unsafe { &mut *self.regs };
+    /// The audit architecture of the syscall: by the way that the kernel was entered.
+    pub(crate) fn arch(&self) -> u32 {
+        // CAST: A set of bits, which C keeps in a signed integer.
+        //
+        // SAFETY: The current task is valid, and the syscall is its own.
+        unsafe { bindings::syscall_get_arch(self.task()) as u32 }
+    }
 
-        // Every instruction that enters the kernel for a syscall has two bytes, and at the landing
-        // pad of SYSENTER an `int $0x80` precedes the address. It can wrap around for an address
-        // that user space made up, as in `arch_do_signal_or_restart()`.
-        regs.ip = regs.ip.wrapping_sub(2);
-        // Minus one, as the entry code has it for what is no syscall.
-        regs.orig_ax = c_ulong::MAX;
+    /// Undoes what the entry code did to the return value, which becomes that of a syscall that
+    /// did not run.
+    pub(crate) fn rollback(&self) {
+        // SAFETY: By the type invariant, these are a task and its user registers, which nobody
+        // else writes.
+        unsafe { bindings::syscall_rollback(self.task(), self.regs) };
     }
 }
 
 /// A task whose dispatch state stands still: the current task within `prctl()`, or a tracee that
 /// is stopped for the current task.
-///
-/// Of the fields of `struct task_struct` only the first, `thread_info`, is used by name: bindgen
-/// ignores the alignment of an empty structure, as `struct sched_statistics` is without
-/// `CONFIG_SCHEDSTATS`, and misplaces what follows.
 ///
 /// # Invariants
 ///
@@ -159,11 +168,10 @@ impl Task {
         // SAFETY: By the type invariant, the task is valid and its dispatch state is ours. Of the
         // work flags others may change their own meanwhile, hence the atomic bit operations.
         unsafe {
-            let state = &mut *bindings::task_syscall_dispatch(self.0);
-            state.selector = selector as *mut c_char;
-            state.offset = exempt.start;
-            state.len = exempt.len;
-            state.on_dispatch = false;
+            let state = &raw mut (*self.0).syscall_dispatch;
+            (*state).selector = selector as *mut c_char;
+            (*state).offset = exempt.start;
+            (*state).len = exempt.len;
 
             let work = &raw mut (*self.0).thread_info.syscall_work;
             match settings {
@@ -180,14 +188,14 @@ impl Task {
         // work flags others may change their own meanwhile, which a volatile read permits.
         unsafe {
             let work = (&raw const (*self.0).thread_info.syscall_work).read_volatile();
-            let state = &*bindings::task_syscall_dispatch(self.0);
+            let state = &raw const (*self.0).syscall_dispatch;
 
             (work & (1 << WORK_BIT) != 0).then_some(Settings {
                 exempt: Exempt {
-                    start: state.offset,
-                    len: state.len,
+                    start: (*state).offset,
+                    len: (*state).len,
                 },
-                selector: state.selector as usize,
+                selector: (*state).selector as usize,
             })
         }
     }

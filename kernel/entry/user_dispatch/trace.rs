@@ -6,10 +6,7 @@
 
 use super::{
     policy::Request,
-    task::{
-        Entry,
-        Task, //
-    }, //
+    task::Task, //
 };
 use kernel::{
     bindings,
@@ -53,14 +50,14 @@ pub(crate) fn configure(task: &Task, request: Request) {
     unsafe { sud_configure(task.as_ptr(), mode, offset, len, selector) };
 }
 
-/// The syscall of `entry`, made in the way of `arch`, is handed back.
-pub(crate) fn dispatch(entry: &Entry, arch: u32) {
+/// The syscall `number`, made in the way of `arch` before `address`, is handed back.
+pub(crate) fn dispatch(address: usize, number: i32, arch: u32) {
     // SAFETY: Takes plain values.
-    unsafe { sud_dispatch(entry.address(), entry.number(), arch) };
+    unsafe { sud_dispatch(address, number, arch) };
 }
 
-/// The task dies at `entry`, over what `reading` its selector gave.
-pub(crate) fn kill(entry: &Entry, reading: i32) {
+/// The task dies before `address`, over what `reading` its selector gave.
+pub(crate) fn kill(address: usize, selector: *const c_char, reading: i32) {
     // SAFETY: Takes plain values.
-    unsafe { sud_kill(entry.address(), entry.selector() as usize, reading) };
+    unsafe { sud_kill(address, selector as usize, reading) };
 }

@@ -6,14 +6,14 @@
 //! memory that decides about all others: they run, or come back to the thread as SIGSYS. See
 //! `Documentation/admin-guide/syscall-user-dispatch.rst`.
 //!
-//! The root module holds the doors, through which the C code comes in. From here calls go one way:
+//! The root module holds the entry points that C calls. From here calls go one way:
 //!
 //! ```text
 //! user_dispatch ──> policy      what is right and what follows, as plain values
-//!               ──> task        the state, work flag and registers of a task
-//!               ──> selector    the byte in user memory
+//!               ──> task        the state, work flag and registers of a task ──> arch
 //!               ──> effects     SIGSYS and the fatal exits ──> task, trace
 //!               ──> trace       the tracepoints ──> task, policy
+//!               ──> arch        registers and user memory, as the architecture has them
 //! ```
 //!
 //! C header: `include/linux/syscall_user_dispatch.h`
@@ -21,9 +21,9 @@
 //! # How a syscall is decided
 //!
 //! [`syscall_user_dispatch()`] compares the address with the region, which is an
-//! [`Exempt`](policy::Exempt) in either mode, reads the selector where that does not settle it, and
-//! makes a [`Verdict`] of what was read. A permitted syscall gets no further, and pays for nothing
-//! else. All that is left to ask or to do is in [`refuse()`].
+//! [`Exempt`](policy::Exempt) in either mode. Where that does not settle it, [`filter()`] reads
+//! the selector, and makes a [`Verdict`] of what was read. A permitted syscall gets no further, and
+//! pays for nothing else. All that is left to ask or to do is in [`refuse()`].
 //!
 //! # How a thread is configured
 //!
@@ -35,7 +35,7 @@
 //!
 //! The policy is safe, and a caller cannot reach the rest but through values with invariants: an
 //! [`Entry`] is the current task on its way into a syscall, and a [`Task`] one that stands still.
-//! The doors make them, by what C promises; each `unsafe` block argues from them.
+//! The entry points make them, by what C promises; each `unsafe` block argues from them.
 
 use kernel::{
     bindings,
@@ -55,9 +55,9 @@ use kernel::{
     },
 };
 
+mod arch;
 mod effects;
 mod policy;
-mod selector;
 mod task;
 mod trace;
 
@@ -103,13 +103,31 @@ pub unsafe extern "C" fn syscall_user_dispatch(
         return false;
     }
 
+    if entry.has_vdso_sigreturn() {
+        filter_beside_vdso(entry)
+    } else {
+        filter(entry)
+    }
+}
+
+/// Decides about a syscall that may come from a sigreturn trampoline of the vDSO.
+///
+/// These go free whatever the selector says, since a signal handler must be able to return. They
+/// do so before it is read, as that can take any time.
+#[cold]
+fn filter_beside_vdso(entry: Entry) -> bool {
+    !entry.is_vdso_sigreturn() && filter(entry)
+}
+
+/// Decides by the selector. Returns whether the syscall must not run.
+#[inline(always)]
+fn filter(entry: Entry) -> bool {
     let selector = entry.selector();
     let verdict = if selector.is_null() {
         Verdict::Dispatch
     } else {
-        // SAFETY: A selector is installed only if `Request::validate()` accepts it, which asks
-        // `selector::is_user()`. This is a syscall entry, where page faults are allowed.
-        Verdict::of(unsafe { selector::read(selector) })
+        // SAFETY: This is a syscall entry, where page faults are allowed.
+        Verdict::of(unsafe { arch::read_user_byte(selector) })
     };
 
     if let Verdict::Run = verdict {
@@ -121,14 +139,16 @@ pub unsafe extern "C" fn syscall_user_dispatch(
 
 /// Carries out a verdict other than [`Verdict::Run`]. Returns whether the syscall must not run.
 ///
-/// The kernel's own trampolines go free: those of the vDSO, since a signal handler must be able to
-/// return, and those of uprobes, of which the program knows nothing. That they are exempt whatever
-/// the selector says does not mean that they must be asked about first: reading the selector has
-/// no effect, so it is enough if nothing happens before.
+/// The trampolines of uprobes go free, since the program knows nothing of them. A thread that is
+/// dying is told nothing, and is not killed over a selector that could not be read for that reason.
 #[cold]
 fn refuse(entry: Entry, verdict: Verdict) -> bool {
-    if entry.is_vdso_sigreturn() || entry.is_uprobe_trampoline() {
+    if entry.is_uprobe_trampoline() {
         return false;
+    }
+
+    if entry.is_dying() {
+        return true;
     }
 
     match verdict {
@@ -157,9 +177,13 @@ pub extern "C" fn set_syscall_user_dispatch(
     };
 
     // SAFETY: `get_current()` returns the current task, which lives as long as we run.
-    let task = unsafe { Task::new(bindings::get_current()) };
+    let (task, is_32bit) = unsafe {
+        let current = bindings::get_current();
+        (Task::new(current), arch::is_32bit_syscall(current))
+    };
+    let word = if is_32bit { Word::Bits32 } else { Word::Bits64 };
 
-    from_result(|| configure(task, request).map(|()| 0))
+    from_result(|| configure(task, request, word).map(|()| 0))
 }
 
 /// Serves `PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG`.
@@ -178,7 +202,8 @@ pub unsafe extern "C" fn syscall_user_dispatch_set_config(
 
     from_result(|| {
         let request = config_slice(size, data)?.reader().read::<Config>()?.into();
-        configure(task, request).map(|()| 0)
+        // The fields have 64 bits, whoever the tracer is.
+        configure(task, request, Word::Bits64).map(|()| 0)
     })
 }
 
@@ -205,23 +230,17 @@ pub unsafe extern "C" fn syscall_user_dispatch_get_config(
     })
 }
 
-/// Validates `request` in the words of the caller and configures `task` accordingly. On failure
+/// Validates `request`, which came in a `word`, and configures `task` accordingly. On failure
 /// nothing changes.
-///
-/// The caller is the current task, also if it is a tracer: it is its arithmetic that a region must
-/// not overflow. A 64-bit tracer can thus restore whatever a thread has armed itself with, while
-/// for a 32-bit one what does not fit its words is an error, as it is for a 32-bit thread.
-fn configure(mut task: Task, request: Request) -> Result {
+fn configure(mut task: Task, request: Request, word: Word) -> Result {
     // SAFETY: The flag is valid for the life of the kernel, and the sysctl writes it atomically.
     let allowed = unsafe { Atomic::from_ptr(&raw mut bindings::syscall_user_dispatch_allowed) };
 
-    // SAFETY: Looks at the current task.
-    let word = match unsafe { bindings::in_ia32_syscall() } {
-        true => Word::Bits32,
-        false => Word::Bits64,
-    };
+    // SAFETY: Only computes with the address.
+    let is_user =
+        |address| unsafe { bindings::syscall_user_dispatch_is_user(address, word == Word::Bits32) };
 
-    task.configure(request.validate(word, allowed.load(Relaxed), selector::is_user)?);
+    task.configure(request.validate(word, allowed.load(Relaxed), is_user)?);
     trace::configure(&task, request);
     Ok(())
 }
