@@ -3,7 +3,7 @@
  * Syscall User Dispatch: which configurations prctl() takes, and when they
  * take effect
  */
-#include "sud.h"
+#include "sud_ptrace.h"
 
 struct region {
 	unsigned long offset, len;
@@ -82,7 +82,7 @@ TEST(smallest_and_largest_regions_are_accepted)
 }
 
 #ifdef __x86_64__
-/* The limits of 32-bit callers are where upstream deviates: deviations.c. */
+/* The limits of 32-bit callers are in words.c. */
 
 TEST(region_that_wraps_around_is_einval)
 {
@@ -104,24 +104,84 @@ TEST(region_of_4_gib_is_accepted)
 	EXPECT_PRCTL(0, INCLUSIVE, { 1, 1UL << 32 }, { 1UL << 32, 1UL << 32 });
 }
 
-TEST(selector_outside_user_space_is_efault)
+/* Whether /proc/cpuinfo names a feature, which may be off for want of support. */
+static bool cpu_has(const char *feature)
 {
-	/* Not canonical with four nor with five levels of page tables */
-	EXPECT_EQ(-EFAULT, sud_prctl(EXCLUSIVE, 0, 0, (void *)(1UL << 56)));
-	EXPECT_EQ(-EFAULT, sud_prctl(EXCLUSIVE, 0, 0, (void *)(1UL << 63)));
-	EXPECT_EQ(-EFAULT, sud_prctl(INCLUSIVE, 0, 1, (void *)-1UL));
+	FILE *file = fopen("/proc/cpuinfo", "r");
+	char *line = NULL, *word, *rest;
+	bool found = false;
+	size_t size = 0;
+
+	while (file && !found && getline(&line, &size, file) > 0) {
+		if (strncmp(line, "flags", 5))
+			continue;
+		rest = line;
+		while (!found && (word = strsep(&rest, " \t\n")))
+			found = !strcmp(word, feature);
+	}
+	free(line);
+	if (file)
+		fclose(file);
+	return found;
 }
 
-TEST(selector_may_be_the_last_byte_of_user_space)
+/*
+ * The kernel's USER_PTR_MAX, up to and including which it takes a pointer for one
+ * to user space: the guard page at the end of what can be mapped, which five levels
+ * of page tables move; with LAM, where the upper bits may be a tag, that of the
+ * lower half of all addresses.
+ */
+static unsigned long user_ptr_max(void)
 {
-	bool five_levels = !sud_prctl(EXCLUSIVE, 0, -1UL, (void *)(1UL << 55));
-	unsigned long end = (1UL << (five_levels ? 56 : 47)) - SUD_PAGE;
+	void *high = (void *)(1UL << 55);
+
+	if (cpu_has("lam"))
+		return (1UL << 63) - SUD_PAGE;
+	if (mmap(high, SUD_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		 -1, 0) == MAP_FAILED)
+		return (1UL << 47) - SUD_PAGE;
+	munmap(high, SUD_PAGE);
+	return (1UL << 56) - SUD_PAGE;
+}
+
+TEST(selector_outside_user_space_is_efault)
+{
+	const unsigned long outside[] = { user_ptr_max() + 1, 1UL << 63, -1UL };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(outside); i++) {
+		EXPECT_EQ(-EFAULT, sud_prctl(EXCLUSIVE, 0, -1UL, (void *)outside[i]));
+		EXPECT_EQ(-EFAULT, sud_prctl(INCLUSIVE, 0, 1, (void *)outside[i]));
+	}
+}
+
+TEST(selector_may_be_at_the_end_of_user_space)
+{
+	const unsigned long end = user_ptr_max();
 
 	EXPECT_EQ(0, sud_prctl(EXCLUSIVE, 0, -1UL, (void *)(end - 1)));
 	EXPECT_EQ(0, sud_prctl(INCLUSIVE, 0, 1, (void *)(end - 1)));
-	/* Upstream accepts the end itself as well, where nothing can be mapped. */
-	EXPECT_EQ(-EFAULT, sud_prctl(EXCLUSIVE, 0, -1UL, (void *)(end + 1)));
-	EXPECT_EQ(-EFAULT, sud_prctl(INCLUSIVE, 0, 1, (void *)(end + 1)));
+	EXPECT_EQ(0, sud_prctl(EXCLUSIVE, 0, -1UL, (void *)end));
+	EXPECT_EQ(0, sud_prctl(INCLUSIVE, 0, 1, (void *)end));
+}
+
+static void call_native(void)
+{
+	native_syscall(__NR_getppid);
+}
+
+TEST(selector_of_a_tracee_may_be_at_the_end_of_user_space)
+{
+	struct sud_config config = { .mode = EXCLUSIVE, .len = -1UL };
+	pid_t pid;
+
+	pid = sud_tracee(call_native);
+	ASSERT_LT(0, pid);
+	config.selector = user_ptr_max();
+	EXPECT_EQ(0, sud_set_config(pid, &config));
+	config.selector++;
+	EXPECT_EQ(-EFAULT, sud_set_config(pid, &config));
+	EXPECT_EQ(pid, sud_kill_tracee(pid));
 }
 
 TEST(einval_goes_before_efault)

@@ -3,10 +3,9 @@
  * Syscall User Dispatch: what decides whether a syscall runs, is dispatched or
  * kills, and in which order
  */
-#include <pthread.h>
 #include <sys/auxv.h>
 
-#include "sud.h"
+#include "sud_hold.h"
 
 TEST(selector_null_dispatches)
 {
@@ -471,6 +470,37 @@ TEST_F(ia32_vdso_sigreturn, exempts_the_address_whatever_the_number)
 	EXPECT_EQ(0, sud_run(call_trampoline, self->selector));
 	ASSERT_EQ(0, sud_sigaction(SIGUSR1, find_rt_trampoline, 0));
 	EXPECT_EQ(0, sud_run(call_trampoline, self->selector));
+}
+
+/*
+ * The trampoline is recognized before the selector is read, which may take as
+ * long as somebody likes.
+ */
+
+static void note_read(void)
+{
+	sud->flag = 1;
+}
+
+static int handle_signal_with_missing_selector(const void *arg)
+{
+	if (!sud_hold(note_read))
+		return 1;
+	hold.value = ALLOW;
+	return handle_signal(hold.selector);
+}
+
+TEST(ia32_vdso_sigreturn_does_not_wait_for_the_selector)
+{
+	if (!sud_can_hold())
+		SKIP(return, SUD_CANNOT_HOLD);
+	ASSERT_EQ(0, sud_handle(NULL));
+	ASSERT_TRUE(signal(SIGUSR1, find_trampoline) != SIG_ERR);
+	EXPECT_EQ(0, sud_run(handle_signal_with_missing_selector, NULL));
+	EXPECT_EQ(0, sud->flag);
+	ASSERT_EQ(0, sud_sigaction(SIGUSR1, find_rt_trampoline, 0));
+	EXPECT_EQ(0, sud_run(handle_signal_with_missing_selector, NULL));
+	EXPECT_EQ(0, sud->flag);
 }
 
 #endif

@@ -3,7 +3,7 @@
  * Syscall User Dispatch: what the handler of a dispatched syscall sees, and
  * what becomes of what it changes
  */
-#include "sud.h"
+#include "sud_hold.h"
 
 /* Condition codes, which a program may set as it likes */
 #define FLAGS_MASK	0x8d5UL
@@ -55,6 +55,60 @@ TEST(siginfo_tells_code_address_number_and_architecture)
 	EXPECT_TRUE(sud->info.si_call_addr == foreign_syscall_ip);
 	EXPECT_EQ(__NR_getppid, sud->info.si_syscall);
 	EXPECT_EQ(SUD_ARCH, sud->info.si_arch);
+}
+
+/* And nothing else, also where it has holes, and behind its end */
+static siginfo_t whole_siginfo(const void *address, int number)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_signo = SIGSYS;
+	info.si_code = SYS_USER_DISPATCH;
+	info.si_call_addr = (void *)address;
+	info.si_syscall = number;
+	info.si_arch = SUD_ARCH;
+	return info;
+}
+
+TEST(siginfo_is_zero_elsewhere_in_the_frame)
+{
+	const siginfo_t expected = whole_siginfo(foreign_syscall_ip, 0xffff);
+
+	ASSERT_EQ(0, sud_handle(NULL));
+	ASSERT_EQ(0, sud_arm_foreign(NULL));
+	foreign_syscall(0xffff);
+	EXPECT_EQ(0, memcmp(&expected, &sud->info, sizeof(expected)));
+}
+
+static void dispatch_number(void)
+{
+	foreign_syscall(0xffff);
+}
+
+TEST(siginfo_is_zero_elsewhere_for_a_tracer)
+{
+	const siginfo_t expected = whole_siginfo(foreign_syscall_ip, 0xffff);
+	struct __ptrace_peeksiginfo_args args = { .nr = 1 };
+	siginfo_t info;
+	pid_t pid;
+
+	if (!sud_can_hold())
+		SKIP(return, SUD_CANNOT_HOLD);
+	ASSERT_EQ(0, sud_handle(NULL));
+	pid = sud_held_tracee(dispatch_number, false);
+	ASSERT_LT(0, pid);
+
+	/* While it is pending, and at its stop */
+	memset(&info, 0xff, sizeof(info));
+	ASSERT_EQ(1, sud_ptrace(PTRACE_PEEKSIGINFO, pid, (unsigned long)&args, &info));
+	EXPECT_EQ(0, memcmp(&expected, &info, sizeof(expected)));
+	ASSERT_EQ('S', sud_stop(pid, sud_resume(pid, PTRACE_CONT, 0)));
+	memset(&info, 0xff, sizeof(info));
+	ASSERT_EQ(0, sud_ptrace(PTRACE_GETSIGINFO, pid, 0, &info));
+	EXPECT_EQ(0, memcmp(&expected, &info, sizeof(expected)));
+	EXPECT_EQ(0, sud_resume(pid, PTRACE_CONT, SIGSYS));
+	EXPECT_EQ(1, sud->dispatches);
 }
 
 TEST(number_reaches_siginfo_as_int_and_rax_in_full)

@@ -102,6 +102,35 @@ TEST(x32_syscall_runs_where_allowed)
 	EXPECT_EQ(0, sud->dispatches);
 }
 
+/* Another program, beside this one. */
+#define NO_PROGRAM	126
+#define NO_X32		127
+
+static int exec_x32_program(const void *path)
+{
+	execl(path, path, NULL);
+	return errno == ENOENT ? NO_PROGRAM : NO_X32;
+}
+
+TEST(x32_process_has_its_own_frame_and_the_bit_in_the_number)
+{
+	char self[4096] = "", path[4200];
+	int status;
+
+	ASSERT_LT(0, readlink("/proc/self/exe", self, sizeof(self) - 1));
+	*strrchr(self, '/') = 0;
+	snprintf(path, sizeof(path), "%s/x32_program", self);
+	status = sud_run(exec_x32_program, path);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_PROGRAM)
+		SKIP(return, "x32_program could not be built");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_X32)
+		SKIP(return, "the kernel lacks CONFIG_X86_X32_ABI");
+	EXPECT_EQ(0, sud_killed_by(status));
+	EXPECT_EQ(0, WEXITSTATUS(status)) {
+		TH_LOG("line of x32_program.c");
+	}
+}
+
 TEST(int80_of_64_bit_code_zero_extends_rax_and_keeps_r8_to_r15_rcx_and_r11)
 {
 	static const int kept[] = {

@@ -6,10 +6,9 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 
-#include "sud.h"
+#include "sud_ptrace.h"
+#include "sud_trace.h"
 
 /*
  * seccomp
@@ -122,21 +121,12 @@ TEST(strict_seccomp_works)
 }
 
 /*
- * Tracepoints, in a tracing instance that belongs to the test
+ * Tracepoints
  */
 
-#define TRACEFS	"/sys/kernel/tracing"
-
 FIXTURE(tracepoints) {
-	char dir[64];
-	struct sud_undo undo;
 	pid_t pid;
 };
-
-static void remove_instance(const void *dir)
-{
-	rmdir(dir);
-}
 
 static void dispatch_and_call_twice(void)
 {
@@ -144,69 +134,19 @@ static void dispatch_and_call_twice(void)
 	sud_dispatch_and_call();
 }
 
-static bool write_to_instance(const char *dir, const char *name, const char *text)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	return !sud_write_file(path, text);
-}
-
-static bool enable_tracepoints(const char *dir)
-{
-	return write_to_instance(dir, "events/raw_syscalls/enable", "1");
-}
-
-/* The events as "(" for sys_enter, and ")" for sys_exit */
-static void read_events(const char *dir, char *log, size_t size)
-{
-	char path[128];
-	char *line = NULL;
-	size_t len = 0;
-	FILE *trace;
-
-	memset(log, 0, size);
-	snprintf(path, sizeof(path), "%s/trace", dir);
-	trace = fopen(path, "r");
-	while (trace && size-- > 1 && getline(&line, &len, trace) > 0) {
-		if (strstr(line, " sys_enter: NR"))
-			*log++ = '(';
-		else if (strstr(line, " sys_exit: NR"))
-			*log++ = ')';
-	}
-	free(line);
-	if (trace)
-		fclose(trace);
-}
-
 FIXTURE_SETUP(tracepoints)
 {
-	char pid[16];
-
-	/* Whatever gets mounted here is gone with the test. */
-	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		SKIP(return, "needs root");
-	if (access(TRACEFS "/instances", F_OK) &&
-	    mount("tracefs", TRACEFS, "tracefs", 0, NULL))
-		SKIP(return, "no tracefs");
-	if (access(TRACEFS "/events/raw_syscalls", F_OK))
-		SKIP(return, "the kernel lacks CONFIG_FTRACE_SYSCALLS");
-
+	if (!sud_trace_begin("raw_syscalls"))
+		SKIP(return, SUD_NO_TRACE);
 	ASSERT_EQ(0, sud_handle(NULL));
 	self->pid = sud_tracee(dispatch_and_call_twice);
 	ASSERT_LT(0, self->pid);
-
-	snprintf(self->dir, sizeof(self->dir), TRACEFS "/instances/sud-%d", getpid());
-	ASSERT_EQ(0, mkdir(self->dir, 0700));
-	ASSERT_TRUE(sud_undo_later(&self->undo, remove_instance, self->dir));
-	snprintf(pid, sizeof(pid), "%d", self->pid);
-	ASSERT_TRUE(write_to_instance(self->dir, "set_event_pid", pid));
 }
 
 FIXTURE_TEARDOWN(tracepoints)
 {
 	sud_kill_tracee(self->pid);
-	sud_undo_now(&self->undo);
+	sud_trace_end();
 }
 
 TEST_F(tracepoints, are_not_hit_by_a_dispatched_syscall)
@@ -215,12 +155,12 @@ TEST_F(tracepoints, are_not_hit_by_a_dispatched_syscall)
 	char log[64];
 
 	ASSERT_EQ(0, sud_set_config(self->pid, &config));
-	ASSERT_TRUE(enable_tracepoints(self->dir));
+	ASSERT_TRUE(sud_trace_task(self->pid, "raw_syscalls"));
 	EXPECT_EQ(0, sud_log_stops(self->pid, PTRACE_CONT, 0, log, sizeof(log)));
 	EXPECT_STREQ("SS", log);
 
 	/* Twice rt_sigreturn and the permitted syscall, and exit */
-	read_events(self->dir, log, sizeof(log));
+	sud_trace_syscalls(log, sizeof(log));
 	EXPECT_STREQ("()()()()(", log);
 }
 
@@ -231,9 +171,9 @@ TEST_F(tracepoints, are_hit_in_pairs_when_enabled_in_the_middle_of_a_dispatch)
 
 	ASSERT_EQ(0, sud_set_config(self->pid, &config));
 	ASSERT_EQ('S', sud_stop(self->pid, sud_resume(self->pid, PTRACE_CONT, 0)));
-	ASSERT_TRUE(enable_tracepoints(self->dir));
+	ASSERT_TRUE(sud_trace_task(self->pid, "raw_syscalls"));
 	EXPECT_EQ(0, sud_log_stops(self->pid, PTRACE_CONT, SIGSYS, log, sizeof(log)));
-	read_events(self->dir, log, sizeof(log));
+	sud_trace_syscalls(log, sizeof(log));
 	EXPECT_STREQ("()()()()(", log);
 }
 
@@ -243,95 +183,10 @@ TEST_F(tracepoints, are_hit_by_permitted_syscalls)
 	char log[64];
 
 	ASSERT_EQ(0, sud_set_config(self->pid, &config));
-	ASSERT_TRUE(enable_tracepoints(self->dir));
+	ASSERT_TRUE(sud_trace_task(self->pid, "raw_syscalls"));
 	EXPECT_EQ(0, sud_log_stops(self->pid, PTRACE_CONT, 0, log, sizeof(log)));
-	read_events(self->dir, log, sizeof(log));
+	sud_trace_syscalls(log, sizeof(log));
 	EXPECT_STREQ("()()()()(", log);
-}
-
-TEST_F(tracepoints, d5_are_not_hit_by_a_syscall_that_kills)
-{
-	const struct sud_config config = sud_foreign_config(&sud->selector);
-	char log[64];
-
-	ASSERT_EQ(0, sud_set_config(self->pid, &config));
-	ASSERT_TRUE(enable_tracepoints(self->dir));
-	sud->selector = 2;
-	EXPECT_EQ(SIGSYS, sud_killed_by(sud_resume(self->pid, PTRACE_CONT, 0)));
-	read_events(self->dir, log, sizeof(log));
-	XFAIL_UPSTREAM(return, !strcmp(log, ")"), "D5: sys_exit without sys_enter");
-	EXPECT_STREQ("", log);
-}
-
-/* Whether the trace has a line of @event that ends in @fields */
-static bool recorded(const char *dir, const char *event, const char *fields)
-{
-	bool found = false;
-	char path[128];
-	char *line = NULL;
-	size_t len = 0;
-	FILE *trace;
-
-	snprintf(path, sizeof(path), "%s/trace", dir);
-	trace = fopen(path, "r");
-	while (trace && !found && getline(&line, &len, trace) > 0) {
-		line[strcspn(line, "\n")] = 0;
-		found = strstr(line, event) && strlen(line) >= strlen(fields) &&
-			!strcmp(line + strlen(line) - strlen(fields), fields);
-	}
-	free(line);
-	if (trace)
-		fclose(trace);
-	return found;
-}
-
-static bool enable_own_tracepoints(const char *dir)
-{
-	return write_to_instance(dir, "events/syscall_user_dispatch/enable", "1");
-}
-
-TEST_F(tracepoints, of_the_mechanism_tell_of_arming_and_dispatch)
-{
-	struct sud_config config = sud_foreign_config(NULL);
-	char text[128];
-	char log[64];
-
-	if (access(TRACEFS "/events/syscall_user_dispatch", F_OK))
-		SKIP(return, "the kernel has no tracepoints of the mechanism");
-
-	/* By a tracer: that is us, so the events are ours */
-	snprintf(text, sizeof(text), "%d", getpid());
-	ASSERT_TRUE(write_to_instance(self->dir, "set_event_pid", text));
-	ASSERT_TRUE(enable_own_tracepoints(self->dir));
-	ASSERT_EQ(0, sud_set_config(self->pid, &config));
-	snprintf(text, sizeof(text),
-		 "pid=%d mode=inclusive offset=0x%lx len=0x%lx selector=0x0", self->pid,
-		 (unsigned long)foreign_begin, (unsigned long)(foreign_end - foreign_begin));
-	EXPECT_TRUE(recorded(self->dir, "sud_configure:", text));
-
-	snprintf(text, sizeof(text), "%d", self->pid);
-	ASSERT_TRUE(write_to_instance(self->dir, "set_event_pid", text));
-	EXPECT_EQ(0, sud_log_stops(self->pid, PTRACE_CONT, 0, log, sizeof(log)));
-	snprintf(text, sizeof(text), "address=0x%lx nr=%d arch=%s",
-		 (unsigned long)foreign_syscall_ip, __NR_getppid,
-		 sizeof(long) == 8 ? "x86_64" : "i386");
-	EXPECT_TRUE(recorded(self->dir, "sud_dispatch:", text));
-}
-
-TEST_F(tracepoints, of_the_mechanism_tell_of_a_kill)
-{
-	const struct sud_config config = sud_foreign_config(&sud->selector);
-	char text[128];
-
-	if (access(TRACEFS "/events/syscall_user_dispatch", F_OK))
-		SKIP(return, "the kernel has no tracepoints of the mechanism");
-
-	ASSERT_EQ(0, sud_set_config(self->pid, &config));
-	ASSERT_TRUE(enable_own_tracepoints(self->dir));
-	sud->selector = 2;
-	EXPECT_EQ(SIGSYS, sud_killed_by(sud_resume(self->pid, PTRACE_CONT, 0)));
-	snprintf(text, sizeof(text), "selector=0x%lx reading=2", (unsigned long)&sud->selector);
-	EXPECT_TRUE(recorded(self->dir, "sud_kill:", text));
 }
 
 /*
@@ -364,7 +219,7 @@ TEST(restarted_native_syscall_reads_the_selector_again)
 	pid = sud_fork();
 	if (!pid)
 		_exit(read_from_pipe(pipe_fd));
-	sud_await_sleep(pid, __NR_read);
+	ASSERT_TRUE(sud_await_sleep(pid, __NR_read));
 	EXPECT_EQ(0, sud->dispatches);
 	ASSERT_EQ(0, kill(pid, SIGUSR1));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
@@ -388,7 +243,7 @@ TEST(restart_syscall_can_be_dispatched)
 	pid = sud_fork();
 	if (!pid)
 		_exit(poll_for_an_hour(NULL));
-	sud_await_sleep(pid, __NR_poll);
+	ASSERT_TRUE(sud_await_sleep(pid, __NR_poll));
 	ASSERT_EQ(0, sud_ptrace(PTRACE_SEIZE, pid, 0, NULL));
 	ASSERT_EQ(0, sud_ptrace(PTRACE_INTERRUPT, pid, 0, NULL));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));

@@ -5,7 +5,7 @@
  */
 #include <pthread.h>
 
-#include "sud.h"
+#include "sud_ptrace.h"
 
 FIXTURE(tracee) {
 	pid_t pid;
@@ -256,6 +256,25 @@ TEST_F(tracee, dispatched_syscall_makes_no_sysemu_stop)
 	EXPECT_EQ((long)native_syscall_ip, ptrace(PTRACE_PEEKUSER, self->pid, USER_IP, NULL));
 }
 
+TEST_F(tracee, sysemu_singlestep_stops_as_singlestep_does_at_a_dispatched_syscall)
+{
+	int steps, status;
+
+	for (steps = 0; steps < 1000; steps++) {
+		status = sud_resume(self->pid, PTRACE_SYSEMU_SINGLESTEP, 0);
+		if (sud_stop(self->pid, status) != 'T')
+			break;
+	}
+	ASSERT_EQ('S', sud_stop(self->pid, status));
+	EXPECT_EQ((long)foreign_syscall_ip, ptrace(PTRACE_PEEKUSER, self->pid, USER_IP, NULL));
+	EXPECT_EQ(__NR_getppid, ptrace(PTRACE_PEEKUSER, self->pid, USER_AX, NULL));
+	status = sud_resume(self->pid, PTRACE_SYSEMU_SINGLESTEP, SIGSYS);
+	EXPECT_EQ('T', sud_stop(self->pid, status));
+	EXPECT_EQ((long)sud_handler, ptrace(PTRACE_PEEKUSER, self->pid, USER_IP, NULL));
+	EXPECT_EQ(0, sud_resume(self->pid, PTRACE_CONT, 0));
+	EXPECT_EQ(1, sud->dispatches);
+}
+
 static void report_result(void)
 {
 	sud->flag = foreign_syscall(__NR_getppid);
@@ -370,6 +389,27 @@ TEST_F(permitted, syscall_can_be_emulated_by_sysemu)
 	EXPECT_EQ('(', sud_stop(self->pid, sud_resume(self->pid, PTRACE_SYSEMU, 0)));
 	EXPECT_EQ(__NR_getpid, ptrace(PTRACE_PEEKUSER, self->pid, USER_ORIG_AX, NULL));
 	EXPECT_EQ(SUD_EMULATED, sud->flag);
+}
+
+TEST_F(permitted, syscall_can_be_emulated_by_sysemu_singlestep)
+{
+	int steps, status;
+
+	for (steps = 0; steps < 1000; steps++) {
+		status = sud_resume(self->pid, PTRACE_SYSEMU_SINGLESTEP, 0);
+		if (sud_stop(self->pid, status) != 'T')
+			break;
+	}
+	ASSERT_EQ('(', sud_stop(self->pid, status));
+	EXPECT_EQ((long)foreign_syscall_ip, ptrace(PTRACE_PEEKUSER, self->pid, USER_IP, NULL));
+	EXPECT_EQ(__NR_getppid, ptrace(PTRACE_PEEKUSER, self->pid, USER_ORIG_AX, NULL));
+	ASSERT_EQ(0, ptrace(PTRACE_POKEUSER, self->pid, USER_AX, SUD_EMULATED));
+
+	/* It is not executed, and makes no other stop. */
+	status = sud_resume(self->pid, PTRACE_SYSEMU_SINGLESTEP, 0);
+	EXPECT_EQ('T', sud_stop(self->pid, status));
+	EXPECT_EQ(0, sud_resume(self->pid, PTRACE_CONT, 0));
+	EXPECT_EQ(SUD_EMULATED - self->pid, sud->flag);
 }
 
 TEST_F(permitted, number_changed_at_the_entry_stop_is_not_filtered_again)

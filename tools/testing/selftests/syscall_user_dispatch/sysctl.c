@@ -6,7 +6,9 @@
  */
 #include <sys/stat.h>
 
-#include "sud.h"
+/* Where arming is denied, there is something to say here. */
+#define SUD_TESTS_SYSCTL
+#include "sud_ptrace.h"
 
 #define SYSCTL	"/proc/sys/kernel/syscall_user_dispatch"
 
@@ -47,6 +49,7 @@ FIXTURE_SETUP(sysctl)
 	before[0] = read_sysctl();
 	self->before = before[0];
 	ASSERT_TRUE(sud_undo_later(&self->undo, restore_sysctl, before));
+	ASSERT_EQ(0, write_sysctl("1"));
 	ASSERT_EQ(0, sud_handle(NULL));
 }
 
@@ -55,6 +58,7 @@ FIXTURE_TEARDOWN(sysctl)
 	sud_undo_now(&self->undo);
 }
 
+/* Nobody has changed it when these tests begin. */
 TEST_F(sysctl, has_mode_0644_and_is_1_by_default)
 {
 	struct stat st;
