@@ -5,8 +5,10 @@
 #if !defined(_TRACE_SYSCALL_USER_DISPATCH_H) || defined(TRACE_HEADER_MULTI_READ)
 #define _TRACE_SYSCALL_USER_DISPATCH_H
 
+#include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/tracepoint.h>
+#include <asm/syscall.h>
 #include <uapi/linux/audit.h>
 #include <uapi/linux/prctl.h>
 
@@ -46,9 +48,9 @@ TRACE_EVENT(sud_configure,
 /* A syscall is handed back to the current thread as SIGSYS */
 TRACE_EVENT(sud_dispatch,
 
-	TP_PROTO(unsigned long address, int number, unsigned int arch),
+	TP_PROTO(struct pt_regs *regs),
 
-	TP_ARGS(address, number, arch),
+	TP_ARGS(regs),
 
 	TP_STRUCT__entry(
 		__field(unsigned long,	address)
@@ -57,9 +59,9 @@ TRACE_EVENT(sud_dispatch,
 	),
 
 	TP_fast_assign(
-		__entry->address	= address;
-		__entry->nr		= number;
-		__entry->arch		= arch;
+		__entry->address	= instruction_pointer(regs);
+		__entry->nr		= syscall_get_nr(current, regs);
+		__entry->arch		= syscall_get_arch(current);
 	),
 
 	TP_printk("address=0x%lx nr=%d arch=%s", __entry->address, __entry->nr,
@@ -71,9 +73,9 @@ TRACE_EVENT(sud_dispatch,
 /* The current thread is killed over its selector: its value, or why it has none */
 TRACE_EVENT(sud_kill,
 
-	TP_PROTO(unsigned long address, unsigned long selector, int reading),
+	TP_PROTO(struct pt_regs *regs, const char __user *selector, int reading),
 
-	TP_ARGS(address, selector, reading),
+	TP_ARGS(regs, selector, reading),
 
 	TP_STRUCT__entry(
 		__field(unsigned long,	address)
@@ -82,8 +84,8 @@ TRACE_EVENT(sud_kill,
 	),
 
 	TP_fast_assign(
-		__entry->address	= address;
-		__entry->selector	= selector;
+		__entry->address	= instruction_pointer(regs);
+		__entry->selector	= (unsigned long)selector;
 		__entry->reading	= reading;
 	),
 

@@ -13,20 +13,17 @@ use kernel::{
 
 /// Hands the syscall back to the thread, as SIGSYS with all that is known about it.
 pub(crate) fn dispatch(entry: Entry) {
-    let (address, number, arch) = (entry.address(), entry.number(), entry.arch());
+    trace::dispatch(&entry);
 
-    trace::dispatch(address, number, arch);
-    entry.rollback();
-
-    // SAFETY: Takes plain values; the current task may sleep and be sent a signal on its way into
-    // a syscall.
-    unsafe { bindings::force_sig_user_dispatch(address as *mut c_void, number, arch) };
+    // SAFETY: An `Entry` has the user registers of the current task, which may sleep and be sent a
+    // signal on its way into a syscall, and which nobody else writes.
+    unsafe { bindings::force_sig_user_dispatch(entry.regs()) };
 }
 
 /// Kills the task, and with it its thread group, by a `signal` that nothing can stop; `reading` is
 /// what its selector gave.
 pub(crate) fn kill(entry: Entry, signal: u32, reading: i32) {
-    trace::kill(entry.address(), entry.selector(), reading);
+    trace::kill(&entry, reading);
 
     // CAST: A signal number, which bindgen takes for unsigned.
     //

@@ -112,30 +112,19 @@ impl Entry {
 
     /// Whether the task dies, whatever becomes of the syscall.
     pub(crate) fn is_dying(&self) -> bool {
-        // SAFETY: The current task is valid.
-        unsafe { bindings::fatal_signal_pending(self.task()) != 0 }
+        // SAFETY: The current task is valid. Others may set flags of it meanwhile, which a volatile
+        // read permits; most often no signal is pending, and then none is fatal.
+        unsafe {
+            let flags = (&raw const (*self.task()).thread_info.flags).read_volatile();
+
+            flags & (1 << bindings::TIF_SIGPENDING) != 0
+                && bindings::fatal_signal_pending(self.task()) != 0
+        }
     }
 
-    /// The syscall number.
-    pub(crate) fn number(&self) -> i32 {
-        // SAFETY: By the type invariant, these are a task and its user registers.
-        unsafe { bindings::syscall_get_nr(self.task(), self.regs) }
-    }
-
-    /// The audit architecture of the syscall: by the way that the kernel was entered.
-    pub(crate) fn arch(&self) -> u32 {
-        // CAST: A set of bits, which C keeps in a signed integer.
-        //
-        // SAFETY: The current task is valid, and the syscall is its own.
-        unsafe { bindings::syscall_get_arch(self.task()) as u32 }
-    }
-
-    /// Undoes what the entry code did to the return value, which becomes that of a syscall that
-    /// did not run.
-    pub(crate) fn rollback(&self) {
-        // SAFETY: By the type invariant, these are a task and its user registers, which nobody
-        // else writes.
-        unsafe { bindings::syscall_rollback(self.task(), self.regs) };
+    /// The user registers.
+    pub(crate) fn regs(&self) -> *mut bindings::pt_regs {
+        self.regs
     }
 }
 

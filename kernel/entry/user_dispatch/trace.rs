@@ -6,7 +6,10 @@
 
 use super::{
     policy::Request,
-    task::Task, //
+    task::{
+        Entry,
+        Task, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -28,13 +31,13 @@ declare_trace! {
 
     /// # Safety
     ///
-    /// None.
-    unsafe fn sud_dispatch(address: c_ulong, number: c_int, arch: c_uint);
+    /// `regs` must be the user registers of the current task.
+    unsafe fn sud_dispatch(regs: *mut bindings::pt_regs);
 
     /// # Safety
     ///
-    /// None.
-    unsafe fn sud_kill(address: c_ulong, selector: c_ulong, reading: c_int);
+    /// `regs` must be the user registers of the current task.
+    unsafe fn sud_kill(regs: *mut bindings::pt_regs, selector: *const c_char, reading: c_int);
 }
 
 /// `task` was armed, armed anew or disarmed, as in `request`.
@@ -50,14 +53,14 @@ pub(crate) fn configure(task: &Task, request: Request) {
     unsafe { sud_configure(task.as_ptr(), mode, offset, len, selector) };
 }
 
-/// The syscall `number`, made in the way of `arch` before `address`, is handed back.
-pub(crate) fn dispatch(address: usize, number: i32, arch: u32) {
-    // SAFETY: Takes plain values.
-    unsafe { sud_dispatch(address, number, arch) };
+/// The syscall of `entry` is handed back.
+pub(crate) fn dispatch(entry: &Entry) {
+    // SAFETY: An `Entry` has the user registers of the current task.
+    unsafe { sud_dispatch(entry.regs()) };
 }
 
-/// The task dies before `address`, over what `reading` its selector gave.
-pub(crate) fn kill(address: usize, selector: *const c_char, reading: i32) {
-    // SAFETY: Takes plain values.
-    unsafe { sud_kill(address, selector as usize, reading) };
+/// The task dies at `entry`, over what `reading` its selector gave.
+pub(crate) fn kill(entry: &Entry, reading: i32) {
+    // SAFETY: An `Entry` has the user registers of the current task.
+    unsafe { sud_kill(entry.regs(), entry.selector(), reading) };
 }
