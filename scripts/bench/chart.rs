@@ -1,52 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The picture: what each path adds, upstream beside ours.
+//! The picture: what each path adds, on the three kernels side by side.
 
-use crate::report::{Report, Row};
+use crate::report::{Report, Row, UPSTREAM};
+
+/// A path, and what it is called in the table of the README, in two lines.
+type Named = (&'static str, [&'static str; 2]);
 
 /// What is drawn, panel by panel: they differ by orders of magnitude, so each has its own axis.
-/// The paths by int 0x80 tell nothing else and are left to the table.
-const PANELS: [(&str, &[(&str, &str)]); 2] = [
+/// The paths by int 0x80 tell nothing else and are left to the table that is printed.
+const PANELS: [(&str, &[Named]); 2] = [
     (
         "Syscalls that run natively",
         &[
-            ("region", "made in the exempt region"),
-            ("null-region", "the same, without a selector"),
-            ("inclusive", "made outside of the included region"),
-            ("allow", "the selector says allow"),
+            ("never", ["thread that never armed it", ""]),
+            ("region", ["in the region", ""]),
+            ("null-region", ["in the region", "without a selector"]),
+            (
+                "inclusive",
+                ["outside of the region", "of an inclusive thread"],
+            ),
+            ("allow", ["selector says allow", ""]),
         ],
     ),
     (
         "Syscalls that are emulated",
         &[
-            ("emulated", "handler returns by the exempt region"),
-            ("dispatch", "handler returns by the selector"),
-            ("seccomp-trap", "SIGSYS by a seccomp filter"),
-            ("seccomp-notify", "another thread answers"),
-            ("ptrace-sysemu", "a tracer answers"),
+            (
+                "emulated",
+                ["dispatched, emulated,", "by an exempt restorer"],
+            ),
+            (
+                "dispatch",
+                ["dispatched, handler,", "sigreturn by selector"],
+            ),
+            ("seccomp-trap", ["seccomp's trap", "SIGSYS by a filter"]),
+            (
+                "seccomp-notify",
+                ["seccomp's user notification", "another thread answers"],
+            ),
+            ("ptrace-sysemu", ["ptrace", "a tracer answers"]),
         ],
     ),
 ];
 
-const UPSTREAM: &str = "#8a8f98";
-const OURS: &str = "#c2410c";
+/// The kernels in the order of the figures, each with its colour, and what is the same code on all.
+const KERNELS: [(&str, &str); 3] = [
+    ("upstream, in C", "#59636e"),
+    ("patched C", "#2f6fb3"),
+    ("ours, in Rust", "#c2410c"),
+];
+const OTHERS: (&str, &str) = ("other mechanisms, the same code on each", "#c3c9d0");
 const INK: &str = "#1f2328";
 const PALE: &str = "#59636e";
 const GRID: &str = "#d9dee3";
 
 const WIDTH: f64 = 880.0;
 /// Where bars begin, and the length of an axis.
-const LEFT: f64 = 270.0;
-const AXIS: f64 = 520.0;
-const BAR: f64 = 15.0;
-const ROW: f64 = 46.0;
+const LEFT: f64 = 250.0;
+const AXIS: f64 = 560.0;
+const BAR: f64 = 12.0;
+const ROW: f64 = 52.0;
 
 pub fn draw(report: &Report) -> String {
     let mut body = String::new();
     let mut y = 36.0;
 
     let off = report.rows.iter().find(|row| row.path == "off");
-    let off = off.map_or(0.0, |row| row.upstream);
+    let off = off.map_or(0.0, |row| row.cost[UPSTREAM]);
     text(
         &mut body,
         24.0,
@@ -64,17 +85,17 @@ pub fn draw(report: &Report) -> String {
     text(&mut body, 24.0, y, "pale", &subtitle);
     y += 26.0;
     let mut x = 24.0;
-    for (colour, name) in [(UPSTREAM, "upstream, in C"), (OURS, "ours, in Rust")] {
+    for (name, colour) in KERNELS.into_iter().chain([OTHERS]) {
         body += &rectangle(x, y - 11.0, 13.0, 13.0, colour);
         text(&mut body, x + 19.0, y, "", name);
         x += 140.0;
     }
 
     for (title, paths) in PANELS {
-        let rows: Vec<(&Row, &str)> = paths
+        let rows: Vec<(&Row, [&str; 2])> = paths
             .iter()
-            .filter_map(|(path, meaning)| {
-                Some((report.rows.iter().find(|row| row.path == *path)?, *meaning))
+            .filter_map(|(path, name)| {
+                Some((report.rows.iter().find(|row| row.path == *path)?, *name))
             })
             .collect();
         y += 44.0;
@@ -89,21 +110,21 @@ pub fn draw(report: &Report) -> String {
          width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
          font-family=\"system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif\" font-size=\"13\">\n\
          <!-- SPDX-License-Identifier: GPL-2.0 -->\n\
-         <title>What Syscall User Dispatch adds to a syscall, upstream and ours</title>\n\
+         <title>What Syscall User Dispatch adds to a syscall: upstream, patched C and ours</title>\n\
          <style>text {{ fill: {INK} }} .title {{ font-size: 20px; font-weight: 600 }} \
          .panel {{ font-size: 15px; font-weight: 600 }} .path {{ font-weight: 600 }} \
          .pale {{ fill: {PALE} }} .small {{ fill: {PALE}; font-size: 11.5px }} \
-         .right {{ text-anchor: end }} .middle {{ text-anchor: middle }}</style>\n\
+         .value {{ font-size: 12px }} .right {{ text-anchor: end }} \
+         .middle {{ text-anchor: middle }}</style>\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n{body}</svg>\n"
     )
 }
 
 /// Draws the rows from `top` on, and returns where it ends.
-fn panel(body: &mut String, top: f64, rows: &[(&Row, &str)], unit: &str) -> f64 {
+fn panel(body: &mut String, top: f64, rows: &[(&Row, [&str; 2])], unit: &str) -> f64 {
     let bottom = top + ROW * rows.len() as f64;
-    let largest = rows.iter().fold(1.0, |most: f64, (row, _)| {
-        most.max(row.upstream_added.max(row.ours_added))
-    });
+    let added = rows.iter().flat_map(|(row, _)| row.added);
+    let largest = added.fold(1.0, f64::max);
     let step = step(largest);
     let scale = AXIS / ((largest / step).ceil() * step);
 
@@ -123,17 +144,29 @@ fn panel(body: &mut String, top: f64, rows: &[(&Row, &str)], unit: &str) -> f64 
         &label,
     );
 
-    for (index, (row, meaning)) in rows.iter().enumerate() {
-        let y = top + ROW * index as f64 + 6.0;
-        text(body, LEFT - 12.0, y + 13.0, "path right", &row.path);
-        text(body, LEFT - 12.0, y + 29.0, "small right", meaning);
-        for (y, added, colour) in [
-            (y, row.upstream_added, UPSTREAM),
-            (y + BAR + 2.0, row.ours_added, OURS),
-        ] {
+    for (index, (row, [name, detail])) in rows.iter().enumerate() {
+        let middle = top + ROW * (index as f64 + 0.5);
+        let raise = if detail.is_empty() { -4.0 } else { 4.0 };
+        text(body, LEFT - 12.0, middle - raise, "path right", name);
+        text(body, LEFT - 12.0, middle + 12.0, "small right", detail);
+
+        let bars: Vec<(f64, &str)> = match row.is_other_mechanism() {
+            true => vec![(row.added[UPSTREAM], OTHERS.1)],
+            false => row.added.into_iter().zip(KERNELS.map(|k| k.1)).collect(),
+        };
+        let pitch = BAR + 2.0;
+        let mut y = middle - (pitch * bars.len() as f64 - 2.0) / 2.0;
+        for (added, colour) in bars {
             let length = added.max(0.0) * scale;
             *body += &rectangle(LEFT, y, length, BAR, colour);
-            text(body, LEFT + length + 6.0, y + BAR - 3.0, "", &number(added));
+            text(
+                body,
+                LEFT + length + 6.0,
+                y + BAR - 1.5,
+                "value",
+                &number(added),
+            );
+            y += pitch;
         }
     }
     *body += &format!("<path d=\"M{LEFT} {top:.1}V{bottom:.1}\" stroke=\"{PALE}\"/>\n");

@@ -5,8 +5,9 @@
 //! `bench measure` prints a line for each path, in nanoseconds for a syscall. In a guest whose
 //! clock counts instructions (QEMU's `-icount shift=0`), a nanosecond is an instruction.
 //!
-//! `bench report OURS UPSTREAM DIRECTORY` compares what `bench measure` printed on two kernels,
-//! and leaves the comparison and a picture of it in DIRECTORY.
+//! `bench report UPSTREAM C OURS DIRECTORY` compares what `bench measure` printed on three kernels:
+//! upstream's, the patched one with the implementation in C, and ours. It leaves the comparison and
+//! a picture of it in DIRECTORY.
 
 mod chart;
 mod measure;
@@ -17,7 +18,7 @@ use std::{env, process::ExitCode};
 
 const USAGE: &str = "\
 usage: bench measure
-       bench report OURS UPSTREAM DIRECTORY [--bounds FILE | --nanoseconds]";
+       bench report UPSTREAM C OURS DIRECTORY [--bounds FILE | --nanoseconds]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -28,14 +29,14 @@ fn main() -> ExitCode {
             measure::run();
             Ok(true)
         }
-        ["report", ours, upstream, directory, ref options @ ..] => {
+        ["report", upstream, patched_c, ours, directory, ref options @ ..] => {
             let purpose = match *options {
                 [] => report::Purpose::Count,
                 ["--bounds", file] => report::Purpose::Guard(file),
                 ["--nanoseconds"] => report::Purpose::Time,
                 _ => return usage(),
             };
-            report::run(ours, upstream, directory, purpose)
+            report::run([upstream, patched_c, ours], directory, purpose)
         }
         _ => return usage(),
     };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Compares two measurements: table, JSON, picture, and bounds to keep.
+//! Compares the measurements of three kernels: table, JSON, picture, and bounds to keep.
 
 use crate::chart;
 use std::{fs, path::Path};
@@ -102,29 +102,42 @@ impl Measurement {
         Ok(measurement)
     }
 
-    fn of(&self, path: &str) -> Result<&Samples, String> {
+    fn of(&self, path: &str, kernel: &str) -> Result<&Samples, String> {
         let found = self.samples.iter().find(|samples| samples.path == path);
-        found.ok_or_else(|| format!("{path} was not measured on {}", self.kernel))
+        found.ok_or_else(|| format!("{path} was not measured on {kernel}"))
     }
 }
 
-/// One path, compared.
+/// The kernels, in the order in which they are shown.
+const KERNELS: [&str; 3] = ["upstream", "patched C", "ours"];
+pub const UPSTREAM: usize = 0;
+const PATCHED_C: usize = 1;
+const OURS: usize = 2;
+
+/// One path, compared. Its figures are those of the kernels.
 pub struct Row {
     pub path: String,
-    pub upstream: f64,
-    pub ours: f64,
+    pub cost: [f64; 3],
     /// Over the same syscall with dispatch off, on the same kernel.
-    pub upstream_added: f64,
-    pub ours_added: f64,
-    /// The larger of the two.
+    pub added: [f64; 3],
+    /// The largest of the three.
     spread: f64,
 }
 
 impl Row {
     /// Ours to upstream, of what is added; None where upstream adds nothing to compare with.
     fn ratio(&self) -> Option<f64> {
-        let comparable = !self.is_free() && self.upstream_added >= 1.0;
-        comparable.then(|| self.ours_added / self.upstream_added)
+        let comparable = !self.is_free() && self.added[UPSTREAM] >= 1.0;
+        comparable.then(|| self.added[OURS] / self.added[UPSTREAM])
+    }
+
+    /// Whether ours takes so many more than another kernel, for the whole syscall, and the words
+    /// for it.
+    fn exceeds(&self, kernel: usize, most: f64) -> Option<String> {
+        let more = self.cost[OURS] - self.cost[kernel];
+        let (kernel, unit) = (KERNELS[kernel], "instructions");
+        let why = || format!("{more:.1} {unit} more than {kernel}, of at most {most}");
+        (more - most >= 0.5).then(why)
     }
 
     /// The path of a thread that is not armed.
@@ -138,21 +151,21 @@ impl Row {
     }
 }
 
-/// Both kernels.
 pub struct Report {
     pub kernel: String,
     pub unit: &'static str,
     pub rows: Vec<Row>,
 }
 
-/// False if the run is invalid or a bound is exceeded.
-pub fn run(ours: &str, upstream: &str, out: &str, purpose: Purpose) -> Result<bool, String> {
+/// Reads the file of each kernel. False if the run is invalid or a bound is exceeded.
+pub fn run(files: [&str; 3], out: &str, purpose: Purpose) -> Result<bool, String> {
     let bounds = match purpose {
         Purpose::Guard(file) => read_bounds(file)?,
         _ => Vec::new(),
     };
-    let (ours, upstream) = (Measurement::read(ours)?, Measurement::read(upstream)?);
-    let report = compare(&ours, &upstream, purpose)?;
+    let [upstream, patched_c, ours] = files.map(Measurement::read);
+    let measurements = [upstream?, patched_c?, ours?];
+    let report = compare(&measurements, purpose)?;
 
     let write = |name: &str, text: String| {
         let file = Path::new(out).join(name);
@@ -164,7 +177,7 @@ pub fn run(ours: &str, upstream: &str, out: &str, purpose: Purpose) -> Result<bo
 
     let mut disagreements = Vec::new();
     if !matches!(purpose, Purpose::Time) {
-        for (kernel, measurement) in [("ours", &ours), ("upstream", &upstream)] {
+        for (kernel, measurement) in KERNELS.iter().zip(&measurements) {
             let all = measurement.samples.iter();
             disagreements.extend(all.filter_map(|samples| samples.disagreement(kernel)));
         }
@@ -181,39 +194,46 @@ pub fn run(ours: &str, upstream: &str, out: &str, purpose: Purpose) -> Result<bo
     Ok(disagreements.is_empty())
 }
 
-fn compare(ours: &Measurement, upstream: &Measurement, purpose: Purpose) -> Result<Report, String> {
-    if ours.kernel != upstream.kernel {
+fn compare(measurements: &[Measurement; 3], purpose: Purpose) -> Result<Report, String> {
+    let [upstream, others @ ..] = measurements;
+    if let Some(other) = others.iter().find(|m| m.kernel != upstream.kernel) {
         return Err(format!(
             "not the same version: {} and {}",
-            ours.kernel, upstream.kernel
+            upstream.kernel, other.kernel
         ));
     }
-    for samples in &upstream.samples {
-        ours.of(&samples.path)?;
+    let mut paths: Vec<&str> = Vec::new();
+    for samples in measurements.iter().flat_map(|m| &m.samples) {
+        if !paths.contains(&&*samples.path) {
+            paths.push(&samples.path);
+        }
     }
     let mut rows = Vec::new();
-    for samples in &ours.samples {
-        let path = samples.path.clone();
+    for path in paths {
         let off = match path.ends_with("-int80") {
             true => "off-int80",
             false => "off",
         };
-        let theirs = upstream.of(&path)?;
-        rows.push(Row {
-            upstream: theirs.median(),
-            ours: samples.median(),
-            upstream_added: theirs.median() - upstream.of(off)?.median(),
-            ours_added: samples.median() - ours.of(off)?.median(),
-            spread: samples.spread().max(theirs.spread()),
-            path,
-        });
+        let mut row = Row {
+            path: path.to_owned(),
+            cost: [0.0; 3],
+            added: [0.0; 3],
+            spread: 0.0,
+        };
+        for (index, measurement) in measurements.iter().enumerate() {
+            let samples = measurement.of(path, KERNELS[index])?;
+            row.cost[index] = samples.median();
+            row.added[index] = samples.median() - measurement.of(off, KERNELS[index])?.median();
+            row.spread = row.spread.max(samples.spread());
+        }
+        rows.push(row);
     }
     let unit = match purpose {
         Purpose::Time => "nanoseconds",
         _ => "instructions",
     };
     Ok(Report {
-        kernel: ours.kernel.clone(),
+        kernel: upstream.kernel.clone(),
         unit,
         rows,
     })
@@ -231,31 +251,27 @@ impl Report {
             _ => String::new(),
         };
         let mut table = format!(
-            "Linux {}: {} for a getppid, and those added to it with dispatch off\n\n",
+            "Linux {}: {} for a getppid, and those added (+) to it with dispatch off;\n\
+             the ratio is that of what ours and upstream add\n\n",
             self.kernel, self.unit
         );
         for other in [false, true] {
-            table += &format!(
-                "{:<20}{:>10}{:>10}{:>16}{:>12}{:>8}{}\n",
-                if other { "other mechanism" } else { "path" },
-                "upstream",
-                "ours",
-                "upstream added",
-                "ours added",
-                "ratio",
-                scatter("spread".to_owned()),
-            );
+            let title = if other { "other mechanism" } else { "path" };
+            table += &format!("{title:<18}");
+            for prefix in ["", "+"] {
+                for kernel in KERNELS {
+                    table += &format!("{:>12}", format!("{prefix}{kernel}"));
+                }
+            }
+            table += &format!("{:>8}{}\n", "ratio", scatter("spread".to_owned()));
             for row in self.rows_of(other) {
-                table += &format!(
-                    "{:<20}{:>10.1}{:>10.1}{:>16}{:>12}{:>8}{}\n",
-                    row.path,
-                    row.upstream,
-                    row.ours,
-                    decimal(row.upstream_added, 1),
-                    decimal(row.ours_added, 1),
-                    row.ratio().map_or("-".to_owned(), |r| decimal(r, 3)),
-                    scatter(format!("{:.1} %", 100.0 * row.spread)),
-                );
+                table += &format!("{:<18}", row.path);
+                for value in row.cost.iter().chain(&row.added) {
+                    table += &format!("{:>12}", decimal(*value, 1));
+                }
+                let ratio = row.ratio().map_or("-".to_owned(), |r| decimal(r, 3));
+                let spread = scatter(format!("{:.1} %", 100.0 * row.spread));
+                table += &format!("{ratio:>8}{spread}\n");
             }
             if !other {
                 table.push('\n');
@@ -287,14 +303,16 @@ impl Row {
             Purpose::Time => format!(", \"spread\": {}", decimal(self.spread, 4)),
             _ => String::new(),
         };
+        let figures: String = (KERNELS.iter().zip(self.cost.iter().zip(&self.added)))
+            .map(|(kernel, (cost, added))| {
+                let key = kernel.to_lowercase().replace(' ', "_");
+                let (cost, added) = (decimal(*cost, 2), decimal(*added, 2));
+                format!("\"{key}\": {cost}, \"{key}_added\": {added}, ")
+            })
+            .collect();
         format!(
-            "{{\"path\": \"{}\", \"upstream\": {}, \"ours\": {}, \"upstream_added\": {}, \
-             \"ours_added\": {}, \"ratio\": {}{spread}}}",
+            "{{\"path\": \"{}\", {figures}\"ratio\": {}{spread}}}",
             self.path,
-            decimal(self.upstream, 2),
-            decimal(self.ours, 2),
-            decimal(self.upstream_added, 2),
-            decimal(self.ours_added, 2),
             self.ratio().map_or("null".to_owned(), |r| decimal(r, 3)),
         )
     }
@@ -339,17 +357,13 @@ impl Bound {
         let Some(row) = rows.iter().find(|row| row.path == self.path) else {
             return Some("was not measured".to_owned());
         };
-        let (ours, upstream) = (row.ours_added, row.upstream_added);
         if row.is_free() {
-            let more = (row.ours - row.upstream).round();
-            let why = || format!("instructions more than upstream: {more}, of at most {most}");
-            return (more > most).then(why);
+            return row.exceeds(UPSTREAM, most);
         }
         let Some(ratio) = row.ratio() else {
-            return Some(format!(
-                "upstream adds {upstream:.1}: nothing to compare with"
-            ));
+            return Some("upstream adds nothing to compare with".to_owned());
         };
+        let (ours, upstream) = (row.added[OURS], row.added[UPSTREAM]);
         let why =
             || format!("ratio {ratio:.3} exceeds {most}: adds {ours:.1}, upstream {upstream:.1}");
         (ours - most * upstream >= 0.5).then(why)
@@ -358,27 +372,27 @@ impl Bound {
 
 /// Prints the verdicts as KTAP, and says whether all are good.
 fn guard(report: &Report, bounds: &[Bound], disagreements: &[String], table: &str) -> bool {
-    println!("KTAP version 1\n1..{}", bounds.len() + 1);
+    // The diagnostic of a result is one line; the first disagreement stands for all.
+    let first = disagreements.first();
+    let valid = first.map(|first| format!("the run is invalid: {first}"));
+    let mut verdicts = vec![("repetitions".to_owned(), valid)];
+    for bound in bounds {
+        verdicts.push((bound.path.clone(), bound.exceeded(&report.rows)));
+    }
+    for row in report.rows_of(false) {
+        let name = format!("{}, no more than patched C", row.path);
+        verdicts.push((name, row.exceeds(PATCHED_C, 0.0)));
+    }
+
+    println!("KTAP version 1\n1..{}", verdicts.len());
     for line in table.lines() {
         println!("{}", format!("# {line}").trim_end());
     }
-
-    // The diagnostic of a result is one line; the first disagreement stands for all.
-    let valid = disagreements
-        .first()
-        .map(|first| format!("the run is invalid: {first}"));
-    let verdicts = [("repetitions", valid)].into_iter();
-    let verdicts = verdicts.chain(bounds.iter().map(|b| (&*b.path, b.exceeded(&report.rows))));
-    let mut good = true;
-    for (number, (name, why)) in verdicts.enumerate() {
-        let number = number + 1;
+    for (number, (name, why)) in (1..).zip(&verdicts) {
         match why {
             None => println!("ok {number} {name}"),
-            Some(why) => {
-                println!("not ok {number} {name} # {why}");
-                good = false;
-            }
+            Some(why) => println!("not ok {number} {name} # {why}"),
         }
     }
-    good
+    verdicts.iter().all(|(_, why)| why.is_none())
 }
