@@ -181,10 +181,10 @@ pub(crate) enum Verdict {
     Run,
     /// It is handed back to the thread as SIGSYS.
     Dispatch,
-    /// The selector holds this, which is neither of its two values: the task dies of SIGSYS.
-    BadSelector(i32),
-    /// The selector cannot be read, for this negative errno: the task dies of SIGSEGV.
-    NoSelector(i32),
+    /// The selector holds neither of its two values: the task dies of SIGSYS.
+    BadSelector,
+    /// The selector cannot be read: the task dies of SIGSEGV.
+    NoSelector,
 }
 
 impl Verdict {
@@ -197,8 +197,8 @@ impl Verdict {
             0 => Self::Run,
             // SYSCALL_DISPATCH_FILTER_BLOCK
             1 => Self::Dispatch,
-            2.. => Self::BadSelector(reading),
-            _ => Self::NoSelector(reading),
+            2.. => Self::BadSelector,
+            _ => Self::NoSelector,
         }
     }
 }
@@ -430,12 +430,12 @@ mod tests {
             let expected = match value {
                 0 => Verdict::Run,
                 1 => Verdict::Dispatch,
-                _ => Verdict::BadSelector(value.into()),
+                _ => Verdict::BadSelector,
             };
             assert_eq!(Verdict::of(value.into()), expected);
         }
         for errno in [-1, EFAULT.to_errno(), i32::MIN] {
-            assert_eq!(Verdict::of(errno), Verdict::NoSelector(errno));
+            assert_eq!(Verdict::of(errno), Verdict::NoSelector);
         }
     }
 }

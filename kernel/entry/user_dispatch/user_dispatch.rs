@@ -123,26 +123,27 @@ fn filter_beside_vdso(entry: Entry) -> bool {
 #[inline(always)]
 fn filter(entry: Entry) -> bool {
     let selector = entry.selector();
-    let verdict = if selector.is_null() {
-        Verdict::Dispatch
+    let reading = if selector.is_null() {
+        bindings::SYSCALL_DISPATCH_FILTER_BLOCK as i32
     } else {
         // SAFETY: This is a syscall entry, where page faults are allowed.
-        Verdict::of(unsafe { arch::read_user_byte(selector) })
+        unsafe { arch::read_user_byte(selector) }
     };
 
-    if let Verdict::Run = verdict {
+    if let Verdict::Run = Verdict::of(reading) {
         return false;
     }
 
-    refuse(entry, verdict)
+    refuse(entry, reading)
 }
 
-/// Carries out a verdict other than [`Verdict::Run`]. Returns whether the syscall must not run.
+/// Carries out a verdict other than [`Verdict::Run`] of what `reading` the selector gave. Returns
+/// whether the syscall must not run.
 ///
 /// The trampolines of uprobes go free, since the program knows nothing of them. A thread that is
 /// dying is told nothing, and is not killed over a selector that could not be read for that reason.
 #[cold]
-fn refuse(entry: Entry, verdict: Verdict) -> bool {
+fn refuse(entry: Entry, reading: i32) -> bool {
     if entry.is_uprobe_trampoline() {
         return false;
     }
@@ -151,11 +152,11 @@ fn refuse(entry: Entry, verdict: Verdict) -> bool {
         return true;
     }
 
-    match verdict {
+    match Verdict::of(reading) {
         Verdict::Run => return false,
         Verdict::Dispatch => effects::dispatch(entry),
-        Verdict::BadSelector(reading) => effects::kill(entry, bindings::SIGSYS, reading),
-        Verdict::NoSelector(reading) => effects::kill(entry, bindings::SIGSEGV, reading),
+        Verdict::BadSelector => effects::kill(entry, bindings::SIGSYS, reading),
+        Verdict::NoSelector => effects::kill(entry, bindings::SIGSEGV, reading),
     }
 
     true
