@@ -140,7 +140,7 @@ impl Task {
     /// # Safety
     ///
     /// As long as the value exists, `task` must be the current task, or stay stopped for it as
-    /// `ptrace_check_attach()` ensures.
+    /// `ptrace_check_attach()` ensures, and no other value for it must exist.
     pub(crate) unsafe fn new(task: *mut bindings::task_struct) -> Self {
         // INVARIANT: The current task exists, and only its tracer would access its dispatch state
         // from elsewhere, while it is stopped. A tracee that is stopped does not access its own.

@@ -303,11 +303,12 @@ TEST_F(tracee, other_sigsys_comes_if_the_dispatch_is_suppressed)
 }
 
 /*
- * The order of what is pending: a synchronous signal that was there first stays
- * in front, and a SIGSYS of somebody else does not.
+ * The order of what is pending: the dispatch is in front of all, since its
+ * handler is to find the registers of the syscall. That includes signals which
+ * look like faults of the thread's own.
  */
 
-static void queue_sigtrap_and_call(void)
+static void queue_sigtrap(void)
 {
 	siginfo_t info = { .si_signo = SIGTRAP, .si_code = TRAP_BRKPT };
 	sigset_t mask;
@@ -316,6 +317,11 @@ static void queue_sigtrap_and_call(void)
 	sigaddset(&mask, SIGTRAP);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	syscall(__NR_rt_tgsigqueueinfo, getpid(), gettid(), SIGTRAP, &info);
+}
+
+static void queue_sigtrap_and_call(void)
+{
+	queue_sigtrap();
 	call_foreign();
 }
 
@@ -326,31 +332,67 @@ static long set_sigmask(pid_t pid, int sig)
 	return sud_ptrace(PTRACE_SETSIGMASK, pid, sizeof(mask), &mask);
 }
 
-TEST_F(tracee, dispatch_is_pending_behind_an_earlier_sigtrap_and_before_another_sigsys)
+TEST_F(tracee, dispatch_is_pending_before_an_earlier_sigtrap_and_another_sigsys)
 {
 	struct __ptrace_peeksiginfo_args args = { .nr = 4 };
 	siginfo_t info[4];
-	int status;
 	pid_t pid;
 
 	ASSERT_EQ(0, sud_sigaction(SIGTRAP, sud_handler, 0));
 	pid = sud_held_tracee(queue_sigtrap_and_call, true);
 	ASSERT_LT(0, pid);
 	ASSERT_EQ(3, sud_ptrace(PTRACE_PEEKSIGINFO, pid, (unsigned long)&args, info));
-	EXPECT_EQ(SIGTRAP, info[0].si_signo);
-	EXPECT_EQ(SIGSYS, info[1].si_signo);
-	EXPECT_EQ(SYS_USER_DISPATCH, info[1].si_code);
+	EXPECT_EQ(SIGSYS, info[0].si_signo);
+	EXPECT_EQ(SYS_USER_DISPATCH, info[0].si_code);
+	EXPECT_EQ(SIGTRAP, info[1].si_signo);
 	EXPECT_EQ(SIGSYS, info[2].si_signo);
 	EXPECT_EQ(SI_TKILL, info[2].si_code);
 
 	/* And that is how it arrives. */
 	ASSERT_EQ(0, set_sigmask(pid, 0));
-	ASSERT_EQ('T', sud_stop(pid, sud_resume(pid, PTRACE_CONT, 0)));
 	ASSERT_EQ(SYS_USER_DISPATCH, sud_sigsys_code(pid, sud_resume(pid, PTRACE_CONT, 0)));
-	ASSERT_EQ(SI_TKILL, sud_sigsys_code(pid, sud_resume(pid, PTRACE_CONT, SIGSYS)));
-	status = sud_resume(pid, PTRACE_CONT, SIGSYS);
-	EXPECT_EQ(0, status);
+	ASSERT_EQ('T', sud_stop(pid, sud_resume(pid, PTRACE_CONT, SIGSYS)));
+	ASSERT_EQ(SI_TKILL, sud_sigsys_code(pid, sud_resume(pid, PTRACE_CONT, 0)));
+	EXPECT_EQ(0, sud_resume(pid, PTRACE_CONT, SIGSYS));
 	EXPECT_EQ(12, sud->order);
+	EXPECT_EQ(SUD_EMULATED, sud->result);
+}
+
+/* Blocked, it stays pending, and does not come in place of the dispatch. */
+
+static int call_beside_sigtrap(const void *arg)
+{
+	queue_sigtrap();
+	sud_arm_foreign(NULL);
+	return foreign_syscall(__NR_getppid) != SUD_EMULATED;
+}
+
+TEST(dispatch_does_not_deliver_a_blocked_sigtrap)
+{
+	ASSERT_EQ(0, sud_handle(sud_emulate));
+	EXPECT_EQ(0, sud_run(call_beside_sigtrap, NULL));
+	EXPECT_EQ(1, sud->dispatches);
+	EXPECT_EQ(0, sud->others);
+}
+
+static char *volatile nowhere = (char *)8;
+
+static void leave_by_exit(int sig, siginfo_t *info, void *context)
+{
+	sud_exit(info->si_code == SEGV_MAPERR ? 0 : 2);
+}
+
+static int fault_beside_sigtrap(const void *arg)
+{
+	sud_sigaction(SIGSEGV, leave_by_exit, 0);
+	queue_sigtrap();
+	*nowhere = 0;
+	return 1;
+}
+
+TEST(fault_does_not_deliver_a_blocked_sigtrap)
+{
+	EXPECT_EQ(0, sud_run(fault_beside_sigtrap, NULL));
 }
 
 /*
@@ -388,6 +430,23 @@ TEST_F(tracee, dispatch_and_another_sigsys_that_a_tracer_blocks_both_come_later)
 	ASSERT_EQ(SI_TKILL, sud_sigsys_code(pid, sud_resume(pid, PTRACE_CONT, SIGSYS)));
 	EXPECT_EQ(0, sud_resume(pid, PTRACE_CONT, SIGSYS));
 	EXPECT_EQ(12, sud->order);
+}
+
+/* A fault meanwhile is handled, and delivers neither. */
+static void call_and_fault(void)
+{
+	sud_sigaction(SIGSEGV, leave_by_exit, 0);
+	call_foreign();
+	*nowhere = 0;
+}
+
+TEST_F(tracee, fault_is_handled_while_a_tracer_blocks_the_dispatch)
+{
+	pid_t pid = block_at_the_stop(call_and_fault);
+
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(0, sud_resume(pid, PTRACE_DETACH, SIGSYS));
+	EXPECT_EQ(0, sud->order);
 }
 
 /* Counts on them as the handler does; what they tell of itself is in sud->info. */
