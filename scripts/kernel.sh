@@ -43,7 +43,7 @@ if [ ! -e "$out/.config" ] || ! cat "$@" | cmp -s - "$stamp" ||
 	(cd "$source" && sh scripts/kconfig/merge_config.sh -s -O "$out" "$@") >"$log" 2>&1 9>&- ||
 		die "the kernel could not be configured as requested:" \
 			"$(grep -hvxFf "$out/.config" "$@" | grep CONFIG_ || tail -n 1 "$log")" \
-			"Adapt the fragment in configs/ (whole log: $log)."
+			"Adapt the fragments: $* (whole log: $log)."
 	cat "$@" >"$stamp"
 fi
 

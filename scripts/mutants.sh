@@ -12,6 +12,8 @@
 
 # The last one that is content with the rustc that setup.sh asks for.
 VERSION=26.0.0
+# What is changed, in the tree: the crate, and what it includes of the architecture.
+export SOURCES="kernel/entry/user_dispatch arch/x86/include/asm/syscall_user_dispatch.rs"
 
 out=$BUILD/mutants
 lock 7 "$out/.lock" "the mutants in $out"
@@ -34,7 +36,8 @@ say "copying the kernel build"
 lock 9 "$BUILD/.lock" "$BUILD"
 rm -rf "$out/kernel" "$out/source" "$out"/bzImage.*
 cp -a "$BUILD/kernel/ours" "$out/kernel"
-cp -a "$BUILD/linux/kernel/entry/user_dispatch" "$out/source"
+mkdir "$out/source"
+(cd "$BUILD/linux" && cp -a --parents $SOURCES "$out/source")
 exec 9>&-
 
 # As kernel.sh has it, so that nothing is built that does not change.
@@ -48,5 +51,5 @@ unshare $user --mount true 2>/dev/null ||
 	die "no mount namespace can be made here" "Run it as root, or allow user namespaces to users."
 exec unshare $user --mount sh -euc '
 	mount --bind "$1/kernel" "$BUILD/kernel/ours"
-	mount --bind "$1/source" "$BUILD/linux/kernel/entry/user_dispatch"
+	for source in $SOURCES; do mount --bind "$1/source/$source" "$BUILD/linux/$source"; done
 	exec "$2" "$3"' sh "$out" "$1" "$tool/bin/cargo-mutants"

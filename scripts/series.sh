@@ -54,4 +54,9 @@ for series in $SERIES; do
 	previous=$series
 done
 
+# What no patch adds would be tested by nobody and mailed to nobody.
+ours $MIRRORED | while read -r file; do
+	[ -e "$repo/$file" ] || die "no patch adds $file" "Name it in an Adds: line, or remove it."
+done
+
 "$TOP/scripts/overlay.sh" "$repo" "$BUILD/linux"

@@ -3,7 +3,12 @@
 //! The mutants: what cargo-mutants makes of the sources, which are operators, comparisons, match
 //! arms and whole functions, and what it leaves alone: constants, early returns, statements.
 
-use std::{collections::HashMap, fs, path::Path, process::Command};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// A source file that is changed in one place.
 pub struct Mutant {
@@ -15,26 +20,42 @@ pub struct Mutant {
 
 /// A source file.
 pub struct Source {
+    /// Its name, which no other has.
     pub file: String,
+    pub path: PathBuf,
     pub text: String,
 }
 
 impl Source {
-    /// The sources of the crate, by their names.
-    pub fn all(directory: &Path) -> Result<Vec<Self>, String> {
-        let read = || -> std::io::Result<Vec<Self>> {
-            let mut all = Vec::new();
-            for entry in fs::read_dir(directory)? {
-                let file = entry?.file_name().to_string_lossy().into_owned();
-                if file.ends_with(".rs") {
-                    let text = fs::read_to_string(directory.join(&file))?;
-                    all.push(Self { file, text });
+    /// The sources of the crate: the files below `tree` that `names` has, by themselves or by
+    /// their directory.
+    pub fn all(tree: &Path, names: &str) -> Result<Vec<Self>, String> {
+        let mut all = Vec::new();
+        for name in names.split_whitespace() {
+            let path = tree.join(name);
+            let error = |error| format!("{}: {error}", path.display());
+            let paths: Vec<PathBuf> = match path.is_dir() {
+                true => fs::read_dir(&path)
+                    .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+                    .map_err(error)?,
+                false => vec![path.clone()],
+            };
+            for path in paths {
+                if path.extension().is_some_and(|extension| extension == "rs") {
+                    all.push(Self {
+                        file: path
+                            .file_name()
+                            .unwrap_or_default()
+                            .to_string_lossy()
+                            .into(),
+                        text: fs::read_to_string(&path).map_err(error)?,
+                        path,
+                    });
                 }
             }
-            all.sort_by(|a, b| a.file.cmp(&b.file));
-            Ok(all)
-        };
-        read().map_err(|error| format!("{}: {error}", directory.display()))
+        }
+        all.sort_by(|a, b| a.file.cmp(&b.file));
+        Ok(all)
     }
 
     /// What comes before the tests, and the tests.
@@ -101,6 +122,19 @@ pub fn all(sources: &[Source], tool: &str, package: &Path) -> Result<Vec<Mutant>
     Ok(mutants)
 }
 
+/// The root of the crate.
+const ROOT: &str = "user_dispatch.rs";
+
+/// Declarations of what is included, which cargo-mutants looks at only as a module.
+fn included(sources: &[Source], root: &str) -> Vec<String> {
+    let files = sources.iter().map(|source| source.file.as_str());
+    files
+        .filter(|file| *file != ROOT)
+        .map(|file| format!("mod {};\n", file.trim_end_matches(".rs")))
+        .filter(|declaration| !root.contains(declaration.as_str()))
+        .collect()
+}
+
 /// What cargo-mutants lists. It needs not be able to build the package. It leaves functions alone
 /// that are `unsafe`, as our doors are by their signatures, so it does not get to see that.
 fn by_the_tool(sources: &[Source], tool: &str, package: &Path) -> Result<Vec<Mutant>, String> {
@@ -110,15 +144,20 @@ fn by_the_tool(sources: &[Source], tool: &str, package: &Path) -> Result<Vec<Mut
     fs::create_dir_all(package).map_err(|error| format!("{}: {error}", package.display()))?;
     write(
         "Cargo.toml",
-        "[package]\nname = \"mutants\"\nedition = \"2021\"\n\
-         [lib]\npath = \"user_dispatch.rs\"\n[workspace]\n",
+        &format!(
+            "[package]\nname = \"mutants\"\nedition = \"2021\"\n\
+             [lib]\npath = \"{ROOT}\"\n[workspace]\n"
+        ),
     )?;
     for source in sources {
-        let text = source
+        let mut text = source
             .split()
             .0
             .replace("unsafe fn", "       fn")
             .replace("unsafe extern", "       extern");
+        if source.file == ROOT {
+            text.extend(included(sources, &text));
+        }
         write(&source.file, &text)?;
     }
 

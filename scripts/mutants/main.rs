@@ -34,23 +34,24 @@ const TESTERS: usize = 2;
 pub struct Place {
     top: PathBuf,
     build: PathBuf,
+    /// What is changed, below the kernel tree: files, and directories of such.
+    sources: String,
 }
 
 impl Place {
     fn from_environment() -> Result<Self, String> {
         let variable = |name| {
-            env::var_os(name)
-                .map(PathBuf::from)
-                .ok_or(format!("{name} is not set: run it by 'make mutants'"))
+            env::var(name).map_err(|_| format!("{name} is not set: run it by 'make mutants'"))
         };
         Ok(Self {
-            top: variable("TOP")?,
-            build: variable("BUILD")?,
+            top: variable("TOP")?.into(),
+            build: variable("BUILD")?.into(),
+            sources: variable("SOURCES")?,
         })
     }
 
-    fn sources(&self) -> PathBuf {
-        self.build.join("linux/kernel/entry/user_dispatch")
+    fn linux(&self) -> PathBuf {
+        self.build.join("linux")
     }
 
     fn kernel(&self) -> PathBuf {
@@ -83,7 +84,7 @@ fn build(place: &Place, number: usize) -> Result<Built, String> {
     let jobs = env::var("J").unwrap_or_default();
     let output = run(Command::new("make")
         .arg("-C")
-        .arg(place.build.join("linux"))
+        .arg(place.linux())
         .arg(format!("O={}", place.kernel().display()))
         .arg(format!("-j{}", if jobs.is_empty() { "2" } else { &jobs }))
         .arg("bzImage"))?;
@@ -133,11 +134,11 @@ fn build_all<'a>(
                     true => &mutant.text,
                     false => &source.text,
                 };
-                let path = place.sources().join(&source.file);
+                let path = &source.path;
                 // Kbuild goes by the time of a file, so what is the same is not written.
-                match fs::read_to_string(&path) {
+                match fs::read_to_string(path) {
                     Ok(old) if old == *text => Ok(()),
-                    _ => fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display())),
+                    _ => fs::write(path, text).map_err(|e| format!("{}: {e}", path.display())),
                 }
             })
             .and_then(|()| build(place, number));
@@ -178,7 +179,7 @@ fn test_all<'a>(
 fn run(tool: &str) -> Result<bool, String> {
     let place = Place::from_environment()?;
     let wanted = env::var("MUTANT").unwrap_or_default();
-    let sources = Source::all(&place.sources())?;
+    let sources = Source::all(&place.linux(), &place.sources)?;
     let all = list::all(&sources, tool, &place.own("package"))?;
     let mut record = Record::open(&place, &sources)?;
     let argued = record::argued(&place.top.join("scripts/mutants.survivors"))?;
