@@ -6,19 +6,20 @@
 //! can be part of it, so that regions can be written down as numbers, and so that two kernels see
 //! the very same addresses.
 
+pub use crate::{code::*, site::*};
 use crate::{
+    sibling::Sibling,
     sys::{self, *},
     vdso,
 };
 use std::{
-    arch::{global_asm, x86_64::__cpuid},
     fmt, ptr,
     sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 /// The syscall instructions and what goes with them.
 pub const CODE: u64 = 0x2000_0000;
-const CODE_SIZE: u64 = 0x1000;
+pub const CODE_SIZE: u64 = 0x1000;
 /// Two pages around 2^32, with a syscall instruction that ends there.
 pub const BORDER: u64 = 0xffff_f000;
 pub const FOUR_GIB: u64 = 1 << 32;
@@ -36,11 +37,16 @@ pub const STACK: u64 = 0x5000_0000;
 pub const STACK_SIZE: u64 = 0x4_0000;
 pub const CHILD_STACK: u64 = 0x5010_0000;
 pub const ALT_STACK: u64 = 0x5020_0000;
+pub const SIBLING_STACK: u64 = 0x5030_0000;
 
 /// Where syscalls find and leave their structures.
 pub const SCRATCH: u64 = 0x6000_0000;
 /// Where the code finds what to call in the 32-bit vDSO.
 pub const PAD: u64 = SCRATCH + 0xf00;
+/// Where it finds the handler of x32 signals.
+pub const X32_HANDLER: u64 = SCRATCH + 0xf08;
+/// The futex that programs wait for.
+pub const FUTEX: u64 = SCRATCH + 0xf10;
 
 /// What the processes of the stress test share.
 pub const WORLD: u64 = 0x3800_0000;
@@ -54,460 +60,7 @@ pub const FD_PIPE_READ: u64 = 40;
 pub const FD_PIPE_WRITE: u64 = 41;
 pub const FD_TINY: u64 = 43;
 pub const FD_GARBAGE: u64 = 44;
-
-// The code, position independent but for the far jumps. Each label `x_after` is the address that
-// the kernel sees: behind the instruction.
-global_asm!(
-    ".globl diff_code, diff_gate, diff_gate_after, diff_near, diff_near_after, diff_gate_end",
-    ".globl diff_f0, diff_f0_after, diff_f1, diff_f1_after, diff_int, diff_int_after",
-    ".globl diff_compat, diff_compat_32, diff_compat_after, diff_far, diff_far_after",
-    ".globl diff_pad, diff_fast, diff_fast_other, diff_foreign_end, diff_land, diff_code_end",
-    ".text",
-    ".balign 64",
-    "diff_code:",
-    // A gate: a syscall and a restorer, next to each other, to be exempt together.
-    "diff_gate: syscall",
-    "diff_gate_after: ret",
-    ".balign 16, 0xcc",
-    "diff_near: mov $15, %eax",
-    "syscall",
-    "diff_near_after: ud2",
-    ".balign 16, 0xcc",
-    "diff_gate_end:",
-    // Foreign code: every way into the kernel, and a restorer far from the gate.
-    ".balign 64, 0xcc",
-    "diff_f0: syscall",
-    "diff_f0_after: ret",
-    "diff_f1: syscall",
-    "diff_f1_after: ret",
-    ".balign 16, 0xcc",
-    "diff_int: int $0x80",
-    "diff_int_after: ret",
-    ".balign 16, 0xcc",
-    "diff_compat: ljmpl *diff_compat_pointer(%rip)",
-    ".code32",
-    "diff_compat_32: int $0x80",
-    "diff_compat_after: ljmp $0x33, ${code} + (diff_compat_64 - diff_code)",
-    ".code64",
-    "diff_compat_64: ret",
-    ".balign 8, 0xcc",
-    "diff_compat_pointer: .long {code} + (diff_compat_32 - diff_code)",
-    ".word 0x23",
-    // By the 32-bit vDSO: a call of something in it, whose address the program leaves in memory;
-    // by the one data segment that a 64-bit program has.
-    ".balign 16, 0xcc",
-    "diff_pad: ljmpl *diff_pad_pointer(%rip)",
-    ".code32",
-    "diff_pad_32: call *%ss:{pad}",
-    "diff_back_32: ljmp $0x33, ${code} + (diff_compat_64 - diff_code)",
-    // As __kernel_vsyscall does it, from elsewhere. Each kind of processor knows one of the two.
-    "diff_syscall_32: push ${code} + (diff_back_32 - diff_code)",
-    "push %ecx; push %edx; push %ebp; mov %ecx, %ebp",
-    ".byte 0x0f, 0x05",
-    "diff_sysenter_32: push ${code} + (diff_back_32 - diff_code)",
-    "push %ecx; push %edx; push %ebp; mov %esp, %ebp",
-    ".byte 0x0f, 0x34",
-    ".code64",
-    "diff_fast: ljmpl *diff_syscall_pointer(%rip)",
-    "diff_fast_other: ljmpl *diff_sysenter_pointer(%rip)",
-    ".balign 8, 0xcc",
-    "diff_pad_pointer: .long {code} + (diff_pad_32 - diff_code)",
-    ".word 0x23",
-    "diff_syscall_pointer: .long {code} + (diff_syscall_32 - diff_code)",
-    ".word 0x23",
-    "diff_sysenter_pointer: .long {code} + (diff_sysenter_32 - diff_code)",
-    ".word 0x23",
-    ".balign 16, 0xcc",
-    "diff_far: mov $15, %eax",
-    "syscall",
-    "diff_far_after: ud2",
-    ".balign 16, 0xcc",
-    "diff_foreign_end:",
-    // Where a handler may let its thread go on.
-    "diff_land: ret",
-    "diff_code_end:",
-    code = const CODE,
-    pad = const PAD,
-    options(att_syntax)
-);
-
-// How Rust gets there and back. `diff_enter(call)` loads the registers of a `Call`, flags
-// included, "returns" to its target, and comes back through `diff_leave`, which stores the
-// registers as they are then. All that it needs to find its way is on the stack, which the
-// target leaves alone. With `step` set it traps on the way, so that a tracer can begin to step.
-global_asm!(
-    ".globl diff_enter, diff_step_after, diff_jump, diff_meet, diff_meet_after, diff_on_stack",
-    ".globl diff_child",
-    ".text",
-    "diff_enter:",
-    "push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; pushfq",
-    "push %rdi",
-    "mov %rsp, {stack}(%rdi)",
-    "lea diff_leave(%rip), %rax; push %rax",
-    "pushq {target}(%rdi)",
-    "cmpq $0, {step}(%rdi)",
-    "je 1f",
-    "lea diff_step(%rip), %rax; push %rax",
-    "1: pushq 120(%rdi)",
-    "mov 0(%rdi), %rax; mov 8(%rdi), %rbx; mov 16(%rdi), %rcx; mov 24(%rdi), %rdx",
-    "mov 32(%rdi), %rsi; mov 48(%rdi), %rbp; mov 56(%rdi), %r8; mov 64(%rdi), %r9",
-    "mov 72(%rdi), %r10; mov 80(%rdi), %r11; mov 88(%rdi), %r12; mov 96(%rdi), %r13",
-    "mov 104(%rdi), %r14; mov 112(%rdi), %r15; mov 40(%rdi), %rdi",
-    "popfq",
-    "ret",
-    "diff_step: int3",
-    "diff_step_after: ret",
-    "diff_leave: push %rdi",
-    "mov 8(%rsp), %rdi",
-    "pushfq; popq {out}+120(%rdi)",
-    "mov %rax, {out}+0(%rdi); mov %rbx, {out}+8(%rdi); mov %rcx, {out}+16(%rdi)",
-    "mov %rdx, {out}+24(%rdi); mov %rsi, {out}+32(%rdi); mov %rbp, {out}+48(%rdi)",
-    "mov %r8, {out}+56(%rdi); mov %r9, {out}+64(%rdi); mov %r10, {out}+72(%rdi)",
-    "mov %r11, {out}+80(%rdi); mov %r12, {out}+88(%rdi); mov %r13, {out}+96(%rdi)",
-    "mov %r14, {out}+104(%rdi); mov %r15, {out}+112(%rdi)",
-    "popq {out}+40(%rdi)",
-    "pop %rax",
-    "popfq; pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx",
-    "ret",
-    // Out of a signal handler, back to where `diff_enter` was called: a longjmp.
-    "diff_jump: mov {stack}(%rdi), %rsp",
-    "movq $1, {jumped}(%rdi)",
-    "jmp diff_leave",
-    // Where the tracer and its subject meet.
-    "diff_meet: int3",
-    "diff_meet_after: ret",
-    // Runs `function(argument)` on another stack. It does not come back.
-    "diff_on_stack: mov %rdi, %rax",
-    "mov %rsi, %rdi",
-    "mov %rdx, %rsp",
-    "xor %ebp, %ebp",
-    "call *%rax",
-    "ud2",
-    // Where a child with a stack of its own begins.
-    "diff_child: and $-16, %rsp",
-    "xor %ebp, %ebp",
-    "call {child}",
-    "ud2",
-    target = const std::mem::offset_of!(Call, target),
-    step = const std::mem::offset_of!(Call, step),
-    stack = const std::mem::offset_of!(Call, stack),
-    jumped = const std::mem::offset_of!(Call, jumped),
-    out = const std::mem::offset_of!(Call, out),
-    child = sym crate::subject::child_main,
-    options(att_syntax)
-);
-
-extern "C" {
-    static diff_code: u8;
-    static diff_gate: u8;
-    static diff_gate_after: u8;
-    static diff_near: u8;
-    static diff_near_after: u8;
-    static diff_gate_end: u8;
-    static diff_f0: u8;
-    static diff_f0_after: u8;
-    static diff_f1: u8;
-    static diff_f1_after: u8;
-    static diff_int: u8;
-    static diff_int_after: u8;
-    static diff_compat: u8;
-    static diff_compat_32: u8;
-    static diff_compat_after: u8;
-    static diff_pad: u8;
-    static diff_fast: u8;
-    static diff_fast_other: u8;
-    static diff_far: u8;
-    static diff_far_after: u8;
-    static diff_foreign_end: u8;
-    static diff_land: u8;
-    static diff_code_end: u8;
-    static diff_step_after: u8;
-    static diff_meet_after: u8;
-    static diff_child: u8;
-
-    fn diff_enter(call: *mut Call);
-    fn diff_jump(call: *mut Call) -> !;
-    fn diff_meet();
-    fn diff_on_stack(function: usize, argument: usize, stack: u64) -> !;
-}
-
-/// The general registers and the flags.
-#[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq)]
-pub struct Registers {
-    pub rax: u64,
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rbp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
-    pub r15: u64,
-    pub flags: u64,
-}
-
-impl Registers {
-    pub fn named(&self) -> [(&'static str, u64); 16] {
-        [
-            ("rax", self.rax),
-            ("rbx", self.rbx),
-            ("rcx", self.rcx),
-            ("rdx", self.rdx),
-            ("rsi", self.rsi),
-            ("rdi", self.rdi),
-            ("rbp", self.rbp),
-            ("r8", self.r8),
-            ("r9", self.r9),
-            ("r10", self.r10),
-            ("r11", self.r11),
-            ("r12", self.r12),
-            ("r13", self.r13),
-            ("r14", self.r14),
-            ("r15", self.r15),
-            ("flags", self.flags),
-        ]
-    }
-}
-
-/// A way into the kernel: the registers before and after, and how to get there.
-#[repr(C)]
-#[derive(Default)]
-pub struct Call {
-    pub registers: Registers,
-    pub out: Registers,
-    pub target: u64,
-    pub step: u64,
-    pub stack: u64,
-    pub jumped: u64,
-}
-
-impl Call {
-    /// # Safety
-    ///
-    /// The target must return as a function does, and what the kernel does to memory with these
-    /// registers must be sound.
-    pub unsafe fn enter(&mut self) {
-        // SAFETY: `diff_enter` saves what the calling convention demands; the rest is up to the
-        // caller.
-        unsafe { diff_enter(self) }
-    }
-}
-
-/// Leaves a signal handler for where `call` was entered.
-///
-/// # Safety
-///
-/// `call` must be under way on the stack.
-pub unsafe fn jump(call: *mut Call) -> ! {
-    // SAFETY: By the safety requirements, `stack` is what `diff_enter` left in it.
-    unsafe { diff_jump(call) }
-}
-
-/// Stops for the tracer.
-pub fn meet() {
-    // SAFETY: A trap that the tracer takes.
-    unsafe { diff_meet() }
-}
-
-/// Runs `function(argument)` on the stack that ends at `stack`.
-pub fn on_stack(function: extern "C" fn(usize) -> !, argument: usize, stack: u64) -> ! {
-    // SAFETY: The stack belongs to us and is not in use.
-    unsafe { diff_on_stack(function as *const () as usize, argument, stack) }
-}
-
-/// The address of a symbol of the text of this program.
-macro_rules! text {
-    ($symbol:ident) => {
-        &raw const $symbol as u64
-    };
-}
-
-/// Where the subject stops in `meet()`, as its tracer sees it.
-pub fn meeting_point() -> u64 {
-    text!(diff_meet_after)
-}
-
-/// Where the subject stops to be stepped from.
-pub fn stepping_point() -> u64 {
-    text!(diff_step_after)
-}
-
-/// Where a child with a stack of its own begins.
-pub fn child_start() -> u64 {
-    text!(diff_child)
-}
-
-/// The address in the arena of a symbol of the code.
-macro_rules! arena {
-    ($symbol:ident) => {
-        CODE + (&raw const $symbol as u64 - &raw const diff_code as u64)
-    };
-}
-
-/// A place with a syscall instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Site {
-    /// SYSCALL in the gate, and in two foreign places.
-    Gate,
-    F0,
-    F1,
-    /// SYSCALL that ends at 2^32.
-    Border,
-    /// INT 0x80 in 64-bit code, and in 32-bit code.
-    Int,
-    Compat,
-    /// The 32-bit vDSO: its entry to the kernel, a fast syscall from elsewhere that returns there,
-    /// and the trampolines of signal handlers.
-    Pad,
-    Fast,
-    Sigreturn,
-    RtSigreturn,
-    /// The 64-bit vDSO, where it cannot answer by itself.
-    Vdso,
-    /// The vsyscall page: `gettimeofday()` and `getcpu()`.
-    VsyscallTime,
-    VsyscallCpu,
-}
-
-impl Site {
-    pub const SYSCALL: [Site; 4] = [Site::Gate, Site::F0, Site::F1, Site::Border];
-
-    /// Whether the i386 table of syscalls applies.
-    pub fn is_i386(self) -> bool {
-        self == Site::Int || self.is_32bit()
-    }
-
-    /// Whether the code runs in 32-bit mode.
-    pub fn is_32bit(self) -> bool {
-        self == Site::Compat || self.is_vdso32()
-    }
-
-    /// Whether it needs the 32-bit vDSO.
-    pub fn is_vdso32(self) -> bool {
-        matches!(
-            self,
-            Site::Pad | Site::Fast | Site::Sigreturn | Site::RtSigreturn
-        )
-    }
-
-    /// Whether the kernel offers it as a function, which has its own number and registers.
-    pub fn is_function(self) -> bool {
-        matches!(self, Site::Vdso | Site::VsyscallTime | Site::VsyscallCpu)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Site::Gate => "gate",
-            Site::F0 => "f0",
-            Site::F1 => "f1",
-            Site::Border => "border",
-            Site::Int => "int",
-            Site::Compat => "compat",
-            Site::Pad => "pad",
-            Site::Fast => "fast",
-            Site::Sigreturn => "sigreturn",
-            Site::RtSigreturn => "rt-sigreturn",
-            Site::Vdso => "vdso",
-            Site::VsyscallTime => "vsyscall-time",
-            Site::VsyscallCpu => "vsyscall-cpu",
-        }
-    }
-
-    pub fn entry(self) -> u64 {
-        match self {
-            Site::Gate => arena!(diff_gate),
-            Site::F0 => arena!(diff_f0),
-            Site::F1 => arena!(diff_f1),
-            Site::Border => FOUR_GIB - 2,
-            Site::Int => arena!(diff_int),
-            Site::Compat => arena!(diff_compat),
-            Site::Pad | Site::Sigreturn | Site::RtSigreturn => arena!(diff_pad),
-            Site::Fast if is_intel() => arena!(diff_fast_other),
-            Site::Fast => arena!(diff_fast),
-            Site::Vdso => vdso::own().clock_gettime,
-            Site::VsyscallTime => 0xffff_ffff_ff60_0000,
-            Site::VsyscallCpu => 0xffff_ffff_ff60_0800,
-        }
-    }
-
-    /// The address that the kernel sees, of an instruction in the arena.
-    pub fn after(self) -> u64 {
-        match self {
-            Site::Gate => arena!(diff_gate_after),
-            Site::F0 => arena!(diff_f0_after),
-            Site::F1 => arena!(diff_f1_after),
-            Site::Border => FOUR_GIB,
-            Site::Int => arena!(diff_int_after),
-            Site::Compat => arena!(diff_compat_after),
-            _ => self.entry(),
-        }
-    }
-}
-
-/// The restorer within the gate, and the one outside.
-pub fn restorer(near: bool) -> u64 {
-    if near {
-        arena!(diff_near)
-    } else {
-        arena!(diff_far)
-    }
-}
-
-/// Whether `address` is in a restorer.
-pub fn is_restorer(address: u64) -> bool {
-    [true, false]
-        .iter()
-        .any(|near| (restorer(*near)..=restorer_after(*near)).contains(&address))
-}
-
-/// The address that the kernel sees of a restorer.
-pub fn restorer_after(near: bool) -> u64 {
-    if near {
-        arena!(diff_near_after)
-    } else {
-        arena!(diff_far_after)
-    }
-}
-
-pub fn gate() -> (u64, u64) {
-    (arena!(diff_gate), arena!(diff_gate_end))
-}
-
-pub fn foreign() -> (u64, u64) {
-    (arena!(diff_f0), arena!(diff_foreign_end))
-}
-
-pub fn land() -> u64 {
-    arena!(diff_land)
-}
-
-/// Whether `address` is in code whose registers may be changed at will.
-pub fn is_code(address: u64) -> bool {
-    address.wrapping_sub(CODE) < CODE_SIZE
-        || address.wrapping_sub(BORDER) < 2 * PAGE
-        || is_vdso32(address)
-}
-
-/// Whether `address` is in the 32-bit vDSO, which has what it returns by on the stack.
-pub fn is_vdso32(address: u64) -> bool {
-    address.wrapping_sub(VDSO32) < VDSO32_SIZE
-}
-
-/// Whether the fast 32-bit syscall of this processor is SYSENTER, rather than SYSCALL.
-fn is_intel() -> bool {
-    // SAFETY: There is no x86-64 processor without CPUID. (Newer compilers know.)
-    #[allow(unused_unsafe)]
-    let vendor = unsafe { __cpuid(0) }.ebx;
-    // "Genu"
-    vendor == 0x756e_6547
-}
+pub const FD_FAULTS: u64 = 45;
 
 /// The places that selectors can be at.
 pub const SELECTOR_RW: u64 = SELECTORS;
@@ -528,6 +81,13 @@ pub const SELECTOR_FRESH: u64 = SELECTORS + 7 * PAGE;
 pub const SELECTOR_KEY: u64 = SELECTORS + 8 * PAGE;
 /// A page in front of one without access, for structures that cross the border between them.
 pub const TORN: u64 = SELECTORS + 9 * PAGE;
+/// A page that whoever watches the subject provides, while the subject waits for it.
+pub const SELECTOR_AWAITED: u64 = SELECTORS + 11 * PAGE;
+
+/// Whether `address` is in the 32-bit vDSO, which has what it returns by on the stack.
+pub fn is_vdso32(address: u64) -> bool {
+    address.wrapping_sub(VDSO32) < VDSO32_SIZE
+}
 
 /// What the worker and the subject tell each other. They take turns, but for `spin`.
 #[repr(C)]
@@ -549,6 +109,7 @@ pub struct Shared {
     pub rt_sigreturn: AtomicU64,
     pub children: [AtomicI32; 32],
     pub child_count: AtomicU32,
+    pub sibling: Sibling,
     position: AtomicU64,
     text: [std::cell::UnsafeCell<u8>; Shared::TEXT],
 }
@@ -561,6 +122,25 @@ pub fn shared() -> &'static Shared {
     // SAFETY: `set_up()` mapped it for good before anyone asks; all zeroes are a value, and
     // fields that change are atomic or of type `UnsafeCell`.
     unsafe { &*(SHARED as *const Shared) }
+}
+
+impl Shared {
+    /// Waits for `go()`, asleep.
+    pub fn wait_to_go(&self) {
+        const FUTEX_WAIT: u64 = 0;
+        while self.spin.load(Relaxed) != 0 {
+            // SAFETY: The word lives in shared memory for good.
+            unsafe { sys::call(SYS_FUTEX, &[self.spin.as_ptr() as u64, FUTEX_WAIT, 1, 0]) };
+        }
+    }
+
+    /// Lets the subject go on.
+    pub fn go(&self) {
+        const FUTEX_WAKE: u64 = 1;
+        self.spin.store(0, Relaxed);
+        // SAFETY: As above.
+        unsafe { sys::call(SYS_FUTEX, &[self.spin.as_ptr() as u64, FUTEX_WAKE, 1]) };
+    }
 }
 
 /// Writes to the transcript. It never allocates, and can be used wherever the subject is.
@@ -610,26 +190,9 @@ pub struct Name(pub u64);
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Name(value) = *self;
-        let named = [
-            ("gate", arena!(diff_gate)),
-            ("near", arena!(diff_near)),
-            ("f0", arena!(diff_f0)),
-            ("f1", arena!(diff_f1)),
-            ("int", arena!(diff_int)),
-            ("compat", arena!(diff_compat)),
-            ("compat32", arena!(diff_compat_32)),
-            ("pad", arena!(diff_pad)),
-            ("far", arena!(diff_far)),
-            ("land", arena!(diff_land)),
-            ("code-end", arena!(diff_code_end)),
-        ];
         if (CODE..CODE + CODE_SIZE).contains(&value) {
-            let (name, start) = named
-                .iter()
-                .rev()
-                .find(|(_, start)| *start <= value)
-                .unwrap_or(&named[0]);
-            return write!(f, "{name}+{}", value - start);
+            let (name, distance) = place(value);
+            return write!(f, "{name}+{distance}");
         }
         if is_vdso32(value) {
             // Each compiler has another order of functions.
@@ -734,19 +297,15 @@ pub fn has_keys() -> bool {
 /// Maps the arena into the current process, whose children inherit it.
 pub fn set_up() {
     let anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
-    let size = arena!(diff_code_end) - CODE;
     vdso::own();
-    assert!(size <= CODE_SIZE);
+    let code = bytes();
+    assert!(code.len() as u64 <= CODE_SIZE);
 
     map_at(CODE, CODE_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
     map_at(BORDER, 2 * PAGE, PROT_READ | PROT_WRITE, anonymous, -1);
     // SAFETY: The mappings are new and large enough.
     unsafe {
-        ptr::copy_nonoverlapping(
-            text!(diff_code) as *const u8,
-            CODE as *mut u8,
-            size as usize,
-        );
+        ptr::copy_nonoverlapping(code.as_ptr(), CODE as *mut u8, code.len());
         // syscall; ret
         ptr::copy_nonoverlapping([0x0f, 0x05, 0xc3].as_ptr(), (FOUR_GIB - 2) as *mut u8, 3);
         sys::call(SYS_MPROTECT, &[CODE, CODE_SIZE, PROT_READ | PROT_EXEC]);
@@ -761,7 +320,7 @@ pub fn set_up() {
         MAP_SHARED | MAP_ANONYMOUS,
         -1,
     );
-    for stack in [STACK, CHILD_STACK, ALT_STACK] {
+    for stack in [STACK, CHILD_STACK, ALT_STACK, SIBLING_STACK] {
         map_at(stack, STACK_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
     }
     map_at(SCRATCH, PAGE, PROT_READ | PROT_WRITE, anonymous, -1);
@@ -798,6 +357,13 @@ pub fn set_up() {
     map_at(SELECTOR_KEY, PAGE, PROT_READ | PROT_WRITE, anonymous, -1);
     map_at(TORN, PAGE, PROT_READ | PROT_WRITE, anonymous, -1);
     map_at(TORN + PAGE, PAGE, 0, anonymous, -1);
+    map_at(
+        SELECTOR_AWAITED,
+        PAGE,
+        PROT_READ | PROT_WRITE,
+        anonymous,
+        -1,
+    );
     // SAFETY: The pages are ours. Without protection keys the last one just stays as it is.
     unsafe {
         sys::call(SYS_MPROTECT, &[SELECTOR_RO, PAGE, PROT_READ]);

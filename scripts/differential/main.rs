@@ -5,16 +5,28 @@
 //! - `differential run SEED OPS` executes programs with together at least OPS operations, or those
 //!   named, and prints what they saw.
 //! - `differential compare OURS UPSTREAM` compares two such transcripts, and knows the deviations
-//!   that are on purpose; `--same` allows none.
+//!   that are on purpose; `compare --same A B` allows none.
 //! - `differential shrink SEED PROGRAM OURS UPSTREAM` makes a program that differs shorter. OURS and
-//!   UPSTREAM are shell commands that execute their last argument on the kernel.
+//!   UPSTREAM are shell commands that execute their last argument on the kernel. Again `--same`
+//!   allows no difference.
 //! - `differential stress SEED SECONDS` lets threads, signals, children and a tracer loose on each
 //!   other; `--ours` asserts what upstream does not keep.
 
 mod arena;
+mod calls;
+mod code;
 mod compare;
+mod config;
+mod draw;
+mod handler;
+mod meddle;
+mod plan;
 mod program;
+mod requests;
+mod rules;
 mod shrink;
+mod sibling;
+mod site;
 mod stress;
 mod subject;
 mod sys;
@@ -22,13 +34,14 @@ mod tracer;
 mod vdso;
 mod worker;
 
+use compare::Mode;
 use std::{env, fs, process::ExitCode, thread};
 use worker::Job;
 
 const USAGE: &str = "usage: differential run SEED OPS [--jobs N] [--program N [--keep I,J,...]]
                         [--batch FILE]
        differential compare [--same] OURS UPSTREAM
-       differential shrink SEED PROGRAM OURS UPSTREAM
+       differential shrink [--same] SEED PROGRAM OURS UPSTREAM
        differential stress SEED SECONDS [--ours]";
 
 fn number(text: &str) -> Result<u64, String> {
@@ -84,6 +97,10 @@ fn run(seed: &str, operations: &str, options: &[&str]) -> Result<(), String> {
     worker::run(number(seed)?, &jobs, workers).map_err(|error| error.to_string())
 }
 
+fn shrink(seed: &str, program: &str, ours: &str, other: &str, mode: Mode) -> Result<bool, String> {
+    shrink::shrink(seed, number(program)?, [ours, other], mode).map(|()| true)
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -91,11 +108,12 @@ fn main() -> ExitCode {
         ["run", seed, operations, ref options @ ..] => {
             run(seed, operations, options).map(|()| true)
         }
-        ["compare", "--same", ours, upstream] => compare::compare(ours, upstream, true),
-        ["compare", ours, upstream] => compare::compare(ours, upstream, false),
-        ["shrink", seed, program, ours, upstream] => number(program)
-            .and_then(|program| shrink::shrink(seed, program, ours, upstream))
-            .map(|()| true),
+        ["compare", "--same", a, b] => compare::compare(a, b, Mode::Same),
+        ["compare", ours, upstream] => compare::compare(ours, upstream, Mode::Upstream),
+        ["shrink", "--same", seed, program, a, b] => shrink(seed, program, a, b, Mode::Same),
+        ["shrink", seed, program, ours, upstream] => {
+            shrink(seed, program, ours, upstream, Mode::Upstream)
+        }
         ["stress", seed, seconds, ref options @ ..] => {
             let ours = options == ["--ours"];
             number(seed).and_then(|seed| Ok(stress::stress(seed, number(seconds)?, ours)))

@@ -6,8 +6,9 @@
 //! leave something out at once, on each kernel, and goes on from the shortest that still differs.
 
 use crate::{
-    compare::{self, Difference},
-    program::{Program, Random},
+    compare::{self, Difference, Mode},
+    draw::Random,
+    program::Program,
 };
 use std::{
     env, fs,
@@ -72,6 +73,7 @@ struct Experiment<'a> {
     seed: &'a str,
     program: u64,
     kernels: [Kernel<'a>; 2],
+    mode: Mode,
     myself: PathBuf,
 }
 
@@ -82,6 +84,7 @@ impl Experiment<'_> {
             seed,
             program,
             kernels,
+            mode,
             myself,
         } = self;
         let batch = myself.with_extension("batch");
@@ -94,11 +97,11 @@ impl Experiment<'_> {
             myself.display(),
             batch.display()
         );
-        let [ours, upstream] = [kernels[0].run(&command), kernels[1].run(&command)];
+        let [ours, other] = [kernels[0].run(&command), kernels[1].run(&command)];
         // It is only in the way.
         let _ = fs::remove_file(&batch);
 
-        let differences = compare::differences(&ours?, &upstream?)?;
+        let differences = compare::differences(&ours?, &other?, *mode)?;
         let differing = variants
             .iter()
             .zip(differences)
@@ -110,11 +113,12 @@ impl Experiment<'_> {
     }
 }
 
-pub fn shrink(seed: &str, program: u64, ours: &str, upstream: &str) -> Result<(), String> {
+pub fn shrink(seed: &str, program: u64, kernels: [&str; 2], mode: Mode) -> Result<(), String> {
     let experiment = Experiment {
         seed,
         program,
-        kernels: [Kernel(ours), Kernel(upstream)],
+        kernels: kernels.map(Kernel),
+        mode,
         myself: env::current_exe().map_err(|error| error.to_string())?,
     };
     let mut random = Random::new(program, 0);

@@ -11,7 +11,7 @@
 
 use crate::{
     arena::{self, *},
-    program::Random,
+    draw::Random,
     sys::{self, *},
 };
 use std::{

@@ -16,8 +16,10 @@ pub const SYS_MUNMAP: u64 = 11;
 pub const SYS_RT_SIGACTION: u64 = 13;
 pub const SYS_RT_SIGPROCMASK: u64 = 14;
 pub const SYS_RT_SIGRETURN: u64 = 15;
+pub const SYS_IOCTL: u64 = 16;
 pub const SYS_READ: u64 = 0;
 pub const SYS_SCHED_YIELD: u64 = 24;
+pub const SYS_MADVISE: u64 = 28;
 pub const SYS_PAUSE: u64 = 34;
 pub const SYS_NANOSLEEP: u64 = 35;
 pub const SYS_ALARM: u64 = 37;
@@ -38,6 +40,7 @@ pub const SYS_PRCTL: u64 = 157;
 pub const SYS_ARCH_PRCTL: u64 = 158;
 pub const SYS_SETRLIMIT: u64 = 160;
 pub const SYS_GETTID: u64 = 186;
+pub const SYS_TKILL: u64 = 200;
 pub const SYS_FUTEX: u64 = 202;
 pub const SYS_SCHED_SETAFFINITY: u64 = 203;
 pub const SYS_SCHED_GETAFFINITY: u64 = 204;
@@ -49,11 +52,14 @@ pub const SYS_PIPE2: u64 = 293;
 pub const SYS_SECCOMP: u64 = 317;
 pub const SYS_MEMFD_CREATE: u64 = 319;
 pub const SYS_EXECVEAT: u64 = 322;
+pub const SYS_USERFAULTFD: u64 = 323;
 pub const SYS_PKEY_MPROTECT: u64 = 329;
 pub const SYS_PKEY_ALLOC: u64 = 330;
+pub const SYS_CLOSE_RANGE: u64 = 436;
 
 /// The bit of x32 syscalls.
 pub const X32: u64 = 0x4000_0000;
+pub const SYS_X32_RT_SIGACTION: u64 = X32 | 512;
 pub const SYS32_PRCTL: u64 = 172;
 
 pub const PR_SET_PDEATHSIG: u64 = 1;
@@ -61,6 +67,7 @@ pub const PR_SET_CHILD_SUBREAPER: u64 = 36;
 pub const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
 
 pub const PTRACE_TRACEME: u64 = 0;
+pub const PTRACE_POKEDATA: u64 = 5;
 pub const PTRACE_CONT: u64 = 7;
 pub const PTRACE_SINGLESTEP: u64 = 9;
 pub const PTRACE_GETREGS: u64 = 12;
@@ -185,6 +192,11 @@ pub struct SigInfo {
 }
 
 impl SigInfo {
+    /// Whether it is that of a syscall: of a seccomp filter, or a dispatch.
+    pub fn is_of_syscall(&self) -> bool {
+        self.signo as u64 == SIGSYS && matches!(self.code, 1 | 2)
+    }
+
     pub const fn new() -> Self {
         Self {
             signo: 0,

@@ -5,13 +5,17 @@
 use crate::{
     arena::{self, *},
     log,
+    meddle::{Moment, Verdict},
+    plan::*,
     program::*,
     sys::{self, *},
 };
-use std::{fs, sync::atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How many stops one operation may make, before it is taken for endless.
 const STOPS: usize = 60;
+
+const WNOHANG: u64 = 1;
 
 pub const SYSCTL: &str = "/proc/sys/kernel/syscall_user_dispatch";
 
@@ -39,8 +43,16 @@ enum Stop {
 }
 
 pub struct Tracer<'a> {
-    program: &'a Program,
-    pid: i64,
+    pub program: &'a Program,
+    pub pid: i64,
+    /// Whether the subject was seized, so that it can be interrupted.
+    pub seized: bool,
+    /// Whether the page of its selector is not there, and the subject may wait for it.
+    pub withheld: bool,
+    /// How many of the planned acts are done.
+    pub done: usize,
+    /// The registers of a thread that were kept.
+    pub kept: Option<(i64, UserRegs)>,
     /// How often the present operation stopped at a syscall entry.
     entries: usize,
     /// How a child ended, for when its parent, which runs again by then, does not write.
@@ -54,54 +66,41 @@ impl<'a> Tracer<'a> {
         Self {
             program,
             pid,
+            seized: program.seized,
+            withheld: false,
+            done: 0,
+            kept: None,
             entries: 0,
             ended_child: None,
             seen: Vec::new(),
         }
     }
 
-    fn request(&self, request: u64, pid: i64, data: u64) -> i64 {
-        // SAFETY: Used for requests whose data is no pointer.
-        unsafe { sys::ptrace(request, pid, 0, data) }
+    /// Waits for a thread to change its state, and provides the page that it may wait for.
+    fn wait_status(&mut self, pid: i64) -> (i64, i32) {
+        while self.withheld {
+            let (result, status) = sys::wait(pid, WNOHANG);
+            if result != 0 {
+                return (result, status);
+            }
+            match arena::shared().sibling.is_awaited() {
+                Some(false) => {
+                    // SAFETY: No memory is involved.
+                    unsafe { sys::call(SYS_SCHED_YIELD, &[]) };
+                }
+                Some(true) => {
+                    log!("  awaited");
+                    self.meddle(pid, Moment::Awaited);
+                    self.provide();
+                }
+                None => self.withheld = false,
+            }
+        }
+        sys::wait(pid, 0)
     }
 
-    fn registers(&self, pid: i64) -> UserRegs {
-        let mut registers = UserRegs::default();
-        // SAFETY: The structure is what the request fills.
-        unsafe { sys::ptrace(PTRACE_GETREGS, pid, 0, &raw mut registers as u64) };
-        registers
-    }
-
-    fn set_registers(&self, pid: i64, registers: &UserRegs) {
-        // SAFETY: The structure is what the request reads.
-        unsafe { sys::ptrace(PTRACE_SETREGS, pid, 0, &raw const *registers as u64) };
-    }
-
-    /// `PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG`
-    fn set(&self, pid: i64, config: &SudConfig) -> i64 {
-        // SAFETY: The structure is what the request reads.
-        unsafe { sys::ptrace(PTRACE_SET_SUD, pid, 32, &raw const *config as u64) }
-    }
-
-    fn get(&self, pid: i64) -> (i64, SudConfig) {
-        let mut config = SudConfig {
-            mode: 77,
-            selector: 77,
-            offset: 77,
-            len: 77,
-        };
-        // SAFETY: The structure is what the request fills.
-        let result = unsafe { sys::ptrace(PTRACE_GET_SUD, pid, 32, &raw mut config as u64) };
-        (result, config)
-    }
-
-    fn show_get(&self, pid: i64, why: &str) {
-        let (result, config) = self.get(pid);
-        log!("  {why}get={result} {}", Shown(&config));
-    }
-
-    fn wait(&self, pid: i64) -> Stop {
-        let (result, status) = sys::wait(pid, 0);
+    fn wait(&mut self, pid: i64) -> Stop {
+        let (result, status) = self.wait_status(pid);
         if result < 0 {
             return Stop::Gone;
         }
@@ -133,49 +132,12 @@ impl<'a> Tracer<'a> {
         Stop::Signal(signal)
     }
 
-    fn signal_info(&self, pid: i64) -> SigInfo {
-        let mut info = SigInfo::new();
-        // SAFETY: The structure is as large as what the request fills.
-        unsafe { sys::ptrace(PTRACE_GETSIGINFO, pid, 0, &raw mut info as u64) };
-        info
-    }
-
-    /// Registers at a stop, and what PTRACE_GET_SYSCALL_INFO says of it.
-    fn show_stop(&self, pid: i64, what: std::fmt::Arguments<'_>) -> SyscallInfo {
-        let registers = self.registers(pid);
-        let mut info = SyscallInfo::default();
-        // SAFETY: At most as much is written as the structure holds.
-        unsafe {
-            let size = size_of::<SyscallInfo>() as u64;
-            sys::ptrace(PTRACE_GET_SYSCALL_INFO, pid, size, &raw mut info as u64)
-        };
-        use std::fmt::Write;
-        let _ = write!(
-            Log,
-            "  stop {what} rip={} rax={} orig={} cs={:#x} flags={:#x} info={}",
-            Name(registers.rip),
-            Value(registers.rax),
-            Name(registers.orig_rax),
-            registers.cs,
-            registers.eflags,
-            info.op,
-        );
-        match info.op {
-            1 => {
-                let _ = write!(Log, " arch={:#x} nr={}", info.arch, Name(info.tail[0]));
-            }
-            2 => {
-                let error = info.tail[1] as u8;
-                let _ = write!(Log, " rval={} error={error}", Value(info.tail[0]));
-            }
-            _ => {}
-        }
-        let _ = writeln!(Log);
-        info
-    }
-
     /// Follows a fresh subject until it ends.
     pub fn follow(&mut self) -> End {
+        if self.seized {
+            self.request(PTRACE_SEIZE, self.pid, 0);
+            arena::shared().go();
+        }
         match self.wait(self.pid) {
             Stop::Meeting => {}
             Stop::Dead(status) => return End::Status(status),
@@ -196,7 +158,7 @@ impl<'a> Tracer<'a> {
     fn operation(&mut self, operation: &Operation) -> Option<End> {
         if let What::Trace(trace) = &operation.what {
             match trace {
-                Trace::Detach => return self.detached(),
+                Trace::Detach => return self.left(0),
                 Trace::Running => {
                     self.request(PTRACE_CONT, self.pid, 0);
                     self.while_running();
@@ -211,17 +173,25 @@ impl<'a> Tracer<'a> {
     /// Lets the subject run to the next operation, in the way that is planned.
     fn run(&mut self, plan: &Plan, resume: bool) -> Option<End> {
         self.entries = 0;
+        self.done = 0;
+        self.kept = None;
+        if let Some(offset) = plan.awaited {
+            self.withhold(offset);
+        }
         // Only what is in the arena is stepped; until there it runs.
         let mode = match plan.resume {
-            Resume::Step | Resume::SysemuStep => PTRACE_CONT,
-            Resume::Cont => PTRACE_CONT,
-            Resume::Syscall => PTRACE_SYSCALL,
+            Resume::Step | Resume::SysemuStep | Resume::Cont => PTRACE_CONT,
+            Resume::Syscall | Resume::Once => PTRACE_SYSCALL,
             Resume::Sysemu => PTRACE_SYSEMU,
         };
         if resume {
             self.request(mode, self.pid, plan.inject);
         }
-        self.watch(self.pid, plan, mode)
+        let end = self.watch(self.pid, plan, mode);
+        if self.withheld {
+            self.provide();
+        }
+        end
     }
 
     /// Watches a thread until it meets us again. Returns how it ended, if it did.
@@ -241,6 +211,7 @@ impl<'a> Tracer<'a> {
             if let Some(status) = self.ended_child.take() {
                 log!("  traced child ends: {}", Status(status));
             }
+            let mut moment = None;
             match stop {
                 Stop::Meeting => return None,
                 Stop::Dead(status) => return Some(End::Status(status)),
@@ -252,20 +223,50 @@ impl<'a> Tracer<'a> {
                     if !is_code(registers.rip) {
                         mode = PTRACE_CONT;
                     }
+                    moment = Some(Moment::Other);
                 }
                 Stop::Syscall => {
                     let info = self.show_stop(pid, format_args!("syscall"));
                     // A signal handler is to return.
                     if info.op == 1 && info.tail[0] != SYS_RT_SIGRETURN {
-                        signal = self.at_entry(pid, plan);
+                        let number = info.tail[0];
+                        self.at_entry(pid, plan);
+                        if plan.resume == Resume::Once && self.waits_in(number) {
+                            mode = PTRACE_CONT;
+                        }
                     }
+                    moment = Some(if info.op == 1 {
+                        Moment::Entry
+                    } else {
+                        Moment::Other
+                    });
+                }
+                // PTRACE_EVENT_STOP
+                Stop::Event(128) => {
+                    self.show_stop(pid, format_args!("event=128"));
+                    self.satisfy(pid);
+                    moment = Some(Moment::Interrupt);
                 }
                 Stop::Event(event) => {
                     created = self.event(pid, event);
                 }
                 // When a child is dead after the program has executed another is not for us to say.
                 Stop::Signal(SIGCHLD) => {}
-                Stop::Signal(number) => signal = self.at_signal(pid, plan, number),
+                Stop::Signal(number) => {
+                    signal = self.at_signal(pid, plan, number);
+                    moment = Some(match number {
+                        SIGTRAP => Moment::Trap,
+                        _ if self.signal_info(pid).is_of_syscall() => Moment::Dispatch,
+                        _ => Moment::Other,
+                    });
+                }
+            }
+            if let Some(moment) = moment {
+                match self.meddle(pid, moment) {
+                    Verdict::GoOn => {}
+                    Verdict::Pass(number) => signal = number,
+                    Verdict::Leave(number) => return self.left(number.unwrap_or(signal)),
+                }
             }
             self.request(mode, pid, signal);
             // A parent waits for its child, so that only one of them runs.
@@ -279,7 +280,7 @@ impl<'a> Tracer<'a> {
     }
 
     /// Kills a thread that is stopped, and its process with it.
-    fn kill(&self, pid: i64) {
+    fn kill(&mut self, pid: i64) {
         // SAFETY: No memory is involved.
         unsafe { sys::call(SYS_KILL, &[pid as u64, SIGKILL]) };
         // A thread that stopped while it exits does not notice a SIGKILL.
@@ -300,7 +301,7 @@ impl<'a> Tracer<'a> {
             _ => self.show_get(child, "child "),
         }
         let mode = match plan.resume {
-            Resume::Syscall => PTRACE_SYSCALL,
+            Resume::Syscall | Resume::Once => PTRACE_SYSCALL,
             Resume::Sysemu => PTRACE_SYSEMU,
             _ => PTRACE_CONT,
         };
@@ -334,8 +335,17 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    /// Returns the signal to go on with.
-    fn at_entry(&mut self, pid: i64, plan: &Plan) -> u64 {
+    /// Whether the present operation waits in a syscall of that number.
+    fn waits_in(&self, number: u64) -> bool {
+        let index = arena::shared().operation.load(Relaxed) as usize;
+        matches!(
+            &self.program.operations[index].what,
+            What::Enter(Enter { site, syscall: Syscall::Block(block), .. })
+                if block.number(site.is_i386()) == number
+        )
+    }
+
+    fn at_entry(&mut self, pid: i64, plan: &Plan) {
         self.entries += 1;
         let set_number = |number: u64| {
             let mut registers = self.registers(pid);
@@ -345,22 +355,15 @@ impl<'a> Tracer<'a> {
         match plan.at_entry {
             AtEntry::Nothing => {}
             AtEntry::Number(number) if self.entries == 1 => set_number(number),
-            AtEntry::Signal => {
-                if self.entries > 3 {
-                    // Whatever waits has been woken often enough.
-                    set_number(u64::MAX);
-                    return 0;
-                }
-                let mut mask = 0u64;
-                // SAFETY: The requests read and write a mask of eight bytes.
-                unsafe {
-                    sys::ptrace(PTRACE_GETSIGMASK, pid, 8, &raw mut mask as u64);
-                    mask &= !bit(SIGUSR1);
-                    sys::ptrace(PTRACE_SETSIGMASK, pid, 8, &raw const mask as u64);
-                    // To the thread, which is on its way into a syscall that may wait.
-                    let process = self.process_of(pid);
-                    sys::call(SYS_TGKILL, &[process as u64, pid as u64, SIGUSR1]);
-                }
+            // Whatever waits has been woken often enough.
+            AtEntry::Signal | AtEntry::Interrupt if self.entries > 3 => set_number(u64::MAX),
+            AtEntry::Interrupt if self.seized => {
+                self.request(PTRACE_INTERRUPT, pid, 0);
+            }
+            AtEntry::Signal | AtEntry::Interrupt => {
+                self.mask(pid, |mask| mask & !bit(SIGUSR1));
+                // To the thread, which is on its way into a syscall that may wait.
+                self.raise(pid, SIGUSR1);
             }
             AtEntry::Disarm if self.entries == 1 => {
                 log!("  disarm={}", self.set(pid, &SudConfig::default()));
@@ -378,23 +381,12 @@ impl<'a> Tracer<'a> {
             }
             _ => {}
         }
-        0
-    }
-
-    /// The process that a thread belongs to.
-    fn process_of(&self, tid: i64) -> i64 {
-        if tid == self.pid {
-            return tid;
-        }
-        let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-        line.and_then(|pid| pid.trim().parse().ok()).unwrap_or(tid)
     }
 
     /// Returns the signal to go on with.
     fn at_signal(&mut self, pid: i64, plan: &Plan, signal: u64) -> u64 {
         let info = self.signal_info(pid);
-        if signal == SIGSYS && info.code > 0 {
+        if info.is_of_syscall() {
             let SigInfo {
                 code,
                 errno,
@@ -416,11 +408,10 @@ impl<'a> Tracer<'a> {
         }
         // A wait that goes on finds what it waited for.
         if signal == SIGUSR1 {
-            // SAFETY: One byte is read.
-            unsafe { sys::call(SYS_WRITE, &[FD_PIPE_WRITE, b"!".as_ptr() as u64, 1]) };
+            self.satisfy(pid);
         }
         if signal == SIGTRAP {
-            // After exec, for a tracer that did not ask for the event.
+            // Behind an injected call, or after exec, for a tracer that did not ask for the event.
             self.show_get(pid, "");
             return 0;
         }
@@ -435,69 +426,6 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    /// What the tracer alone does at a meeting.
-    fn trace(&self, trace: &Trace) {
-        match trace {
-            Trace::Get { size, pointer } => {
-                let mut config = SudConfig {
-                    mode: 77,
-                    selector: 77,
-                    offset: 77,
-                    len: 77,
-                };
-                let target = self.pointer(*pointer, &raw mut config as u64);
-                // SAFETY: The kernel writes 32 bytes if at all, to the structure or to one of the
-                // places that exist to be written to in vain.
-                let result = unsafe { sys::ptrace(PTRACE_GET_SUD, self.pid, *size, target) };
-                log!("  get={result} {}", Shown(&config));
-            }
-            Trace::Set {
-                config,
-                size,
-                pointer,
-            } => {
-                let source = self.pointer(*pointer, &raw const *config as u64);
-                // SAFETY: The kernel only reads.
-                let result = unsafe { sys::ptrace(PTRACE_SET_SUD, self.pid, *size, source) };
-                log!("  set={result}");
-            }
-            Trace::SetGet => {
-                let (result, config) = self.get(self.pid);
-                log!("  get={result} {}", Shown(&config));
-                log!("  setget={}", self.set(self.pid, &config));
-                self.show_get(self.pid, "");
-            }
-            Trace::Stranger => {
-                // Our own parent is no tracee of ours, and neither are we.
-                for pid in [1, std::process::id()] {
-                    let set = self.set(pid.into(), &SudConfig::default());
-                    log!("  get={} set={set}", self.get(pid.into()).0);
-                }
-            }
-            Trace::Sysctl(value) => {
-                let result = match fs::write(SYSCTL, value) {
-                    Ok(()) => 0,
-                    Err(error) => error.raw_os_error().unwrap_or(-1),
-                };
-                let reading = fs::read_to_string(SYSCTL).unwrap_or_default();
-                log!("  write={result} read={}", reading.trim());
-            }
-            Trace::Attach { .. } | Trace::Detach | Trace::Running => {}
-        }
-    }
-
-    fn pointer(&self, pointer: Pointer, good: u64) -> u64 {
-        match pointer {
-            Pointer::Good => good,
-            Pointer::Null => 0,
-            Pointer::Unmapped => SELECTOR_HOLE,
-            Pointer::ReadOnly => SELECTOR_RO,
-            Pointer::Kernel => 0xffff_8880_0000_0000,
-            // The page behind it is not accessible.
-            Pointer::Crossing => TORN + PAGE - 8,
-        }
-    }
-
     /// The requests on a thread that runs.
     fn while_running(&self) {
         self.wait_for_spin();
@@ -508,7 +436,6 @@ impl<'a> Tracer<'a> {
 
     /// Waits until the subject spins. Returns how it ended if it does not come so far.
     fn wait_for_spin(&self) -> Option<i32> {
-        const WNOHANG: u64 = 1;
         while arena::shared().spin.load(Relaxed) == 0 {
             let (result, status) = sys::wait(self.pid, WNOHANG);
             if result != 0 {
@@ -520,11 +447,11 @@ impl<'a> Tracer<'a> {
         None
     }
 
-    /// Lets the subject go, until it waits for its tracer to come back.
-    fn detached(&mut self) -> Option<End> {
+    /// Lets the subject go, with a signal, until it waits for its tracer to come back.
+    fn left(&mut self, signal: u64) -> Option<End> {
         let shared = arena::shared();
         shared.traced.store(0, Relaxed);
-        self.request(PTRACE_DETACH, self.pid, 0);
+        self.request(PTRACE_DETACH, self.pid, signal);
         if let Some(status) = self.wait_for_spin() {
             return Some(End::Status(status));
         }
@@ -533,6 +460,7 @@ impl<'a> Tracer<'a> {
             self.program.operations[index].what,
             What::Trace(Trace::Attach { seize: true })
         );
+        self.seized = seize;
         if seize {
             let result = self.request(PTRACE_SEIZE, self.pid, self.program.options);
             log!(
@@ -553,7 +481,7 @@ impl<'a> Tracer<'a> {
         shared.traced.store(1, Relaxed);
         shared.spin.store(0, Relaxed);
         self.request(PTRACE_CONT, self.pid, 0);
-        self.watch(self.pid, &self.program.operations[index].plan, PTRACE_CONT)
+        self.watch(self.pid, &Plan::PLAIN, PTRACE_CONT)
     }
 }
 

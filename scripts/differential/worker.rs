@@ -7,7 +7,7 @@
 
 use crate::{
     arena::{self, *},
-    log,
+    draw, log,
     program::*,
     subject,
     sys::{self, *},
@@ -37,7 +37,7 @@ pub struct Job {
 
 impl Job {
     fn load(&self, seed: u64) -> Program {
-        let mut program = Program::new(seed, self.program);
+        let mut program = draw::program(seed, self.program);
         if let Some(keep) = &self.keep {
             let mut index = 0..;
             program
@@ -150,7 +150,7 @@ fn work<'a>(seed: u64, jobs: impl Iterator<Item = &'a Job>, mut to: File) -> io:
         let program = job.load(seed);
         lock(if program.is_alone() { LOCK_EX } else { LOCK_SH });
         let mut text = Vec::new();
-        writeln!(text, "program {} traced={}", program.number, program.traced)?;
+        writeln!(text, "{program}")?;
         execute(&program, &mut text);
         if program.is_alone() {
             // A kernel that has no such sysctl has nothing to restore.
@@ -234,8 +234,7 @@ fn execute(program: &Program, text: &mut Vec<u8>) {
     let mut from = 0;
     while from < program.operations.len() {
         renew_pipe();
-        subject::clear();
-        shared.traced.store(u32::from(program.traced), Relaxed);
+        subject::clear(program);
         // SAFETY: The worker has one thread.
         let pid = unsafe { sys::call(SYS_FORK, &[]) };
         assert!(pid >= 0, "fork: {pid}");
