@@ -375,18 +375,21 @@ TEST(dispatch_does_not_deliver_a_blocked_sigtrap)
 	EXPECT_EQ(0, sud->others);
 }
 
-static char *volatile nowhere = (char *)8;
-
 static void leave_by_exit(int sig, siginfo_t *info, void *context)
 {
 	sud_exit(info->si_code == SEGV_MAPERR ? 0 : 2);
+}
+
+static void fault(void)
+{
+	asm volatile("movb $0, 8");
 }
 
 static int fault_beside_sigtrap(const void *arg)
 {
 	sud_sigaction(SIGSEGV, leave_by_exit, 0);
 	queue_sigtrap();
-	*nowhere = 0;
+	fault();
 	return 1;
 }
 
@@ -437,7 +440,7 @@ static void call_and_fault(void)
 {
 	sud_sigaction(SIGSEGV, leave_by_exit, 0);
 	call_foreign();
-	*nowhere = 0;
+	fault();
 }
 
 TEST_F(tracee, fault_is_handled_while_a_tracer_blocks_the_dispatch)
