@@ -163,8 +163,12 @@ fn refuse(entry: Entry, reading: i32) -> bool {
 }
 
 /// Serves `prctl(PR_SET_SYSCALL_USER_DISPATCH)`.
+///
+/// # Safety
+///
+/// Must be called in that syscall of the current task.
 #[export]
-pub extern "C" fn set_syscall_user_dispatch(
+pub unsafe extern "C" fn set_syscall_user_dispatch(
     mode: c_ulong,
     offset: c_ulong,
     len: c_ulong,
@@ -177,7 +181,7 @@ pub extern "C" fn set_syscall_user_dispatch(
         selector: selector as usize,
     };
 
-    // SAFETY: `get_current()` returns the current task, which lives as long as we run.
+    // SAFETY: By the safety requirements, and `get_current()` returns the current task.
     let (task, is_32bit) = unsafe {
         let current = bindings::get_current();
         (Task::new(current), arch::is_32bit_syscall(current))
