@@ -212,6 +212,9 @@ impl fmt::Display for Name {
         if value.wrapping_sub(FOUR_GIB - 2) < 4 {
             return write!(f, "border+{}", value - (FOUR_GIB - 2));
         }
+        if vdso::own().image.contains(&value) {
+            return f.write_str("vdso");
+        }
         // Code and stacks of this program and its libraries.
         if (0x5000_0000_0000..1 << 47).contains(&value) {
             return f.write_str("elsewhere");

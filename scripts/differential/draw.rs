@@ -310,7 +310,7 @@ fn enter(random: &mut Random, kind: &Kind) -> Enter {
         site,
         syscall,
         pattern: random.next(),
-        flags: 0x202 | (random.next() & 0x8d5) | direction,
+        flags: 0x202 | (random.next() & ARITHMETIC) | direction,
         script,
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     program::*,
     subject::{show_changes, show_result, store, CURRENT, HANDLED, IN_CHILD, SCRIPT},
     sys::*,
+    vdso,
 };
 use std::{arch::asm, mem, ptr, sync::atomic::Ordering::Relaxed};
 
@@ -85,7 +86,7 @@ pub extern "C" fn x32_handler(signal: i32, info: *const X32Info, context: *mut u
         // No syscall ends at 0, but one at 2^32.
         wide_info.addr = match addr {
             0 => FOUR_GIB,
-            addr => addr.into(),
+            addr => vdso::own().widen(addr),
         };
         let mut wide: UContext = mem::zeroed();
         let registers = (&raw mut wide).cast::<u8>().add(common);
@@ -130,7 +131,7 @@ fn show_signal(signal: i32, info: &SigInfo, context: &UContext) {
     let call = CURRENT.load(Relaxed);
     // The registers are worth a line where they are those of the program. A restorer has what the
     // handler left in them.
-    if is_code(context.rip) && !is_of_handlers(context.rip) && !call.is_null() {
+    if is_own_code(context.rip) && !call.is_null() {
         let now = Registers {
             rax: context.rax,
             rbx: context.rbx,
@@ -157,7 +158,7 @@ fn show_signal(signal: i32, info: &SigInfo, context: &UContext) {
 
 fn act(action: Action, operation: &Enter, context: &mut UContext) {
     // Only the arena's code can go on with other registers.
-    let in_code = is_code(context.rip) && !is_of_handlers(context.rip);
+    let in_code = is_own_code(context.rip);
     match action {
         Action::Leave => {}
         Action::Store { at, value } => store(at, value),
@@ -173,7 +174,7 @@ fn act(action: Action, operation: &Enter, context: &mut UContext) {
             context.rdx ^= pattern.rotate_left(8);
             context.r8 ^= pattern.rotate_left(16);
             context.r15 ^= pattern.rotate_left(24);
-            context.eflags ^= pattern & 0x8d5;
+            context.eflags ^= pattern & ARITHMETIC;
         }
         Action::Mask(mask) => context.sigmask = mask,
         Action::Jump => {

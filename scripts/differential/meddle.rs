@@ -178,6 +178,5 @@ impl Tracer<'_> {
 
 /// Whether a thread can be given other code to run: where it is, its stack has what it returns to.
 fn can_go_elsewhere(registers: &UserRegs) -> bool {
-    let rip = registers.rip;
-    is_code(rip) && !is_vdso32(rip) && !is_of_handlers(rip)
+    is_own_code(registers.rip) && !is_vdso32(registers.rip)
 }

@@ -68,6 +68,11 @@ impl Tracer<'_> {
             let size = size_of::<SyscallInfo>() as u64;
             sys::ptrace(PTRACE_GET_SYSCALL_INFO, pid, size, &raw mut info as u64)
         };
+        // Elsewhere they are those of compiled code, and of its stack.
+        let arithmetic = match is_own_code(registers.rip) {
+            true => ARITHMETIC,
+            false => 0,
+        };
         use std::fmt::Write;
         let _ = write!(
             Log,
@@ -76,7 +81,7 @@ impl Tracer<'_> {
             Value(registers.rax),
             Name(registers.orig_rax),
             registers.cs,
-            registers.eflags,
+            registers.eflags & (!ARITHMETIC | arithmetic),
             info.op,
         );
         match info.op {

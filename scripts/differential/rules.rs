@@ -7,13 +7,19 @@
 //! missing in ours is as much of a difference as one that is not on the list. The others say how two
 //! transcripts may part.
 
-use crate::{arena::Site, compare::Operation, program, sys::SudConfig};
+use crate::{
+    arena::Site,
+    compare::Operation,
+    program,
+    sys::{bit, SudConfig, SIGSYS},
+};
 
 /// A rule: the deviation of the contract that it stands for, and what ours does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     Lost,
     LostIgnored,
+    Blocked,
     Number,
     NumberKept,
     NumberSet,
@@ -28,7 +34,7 @@ pub enum Rule {
 
 use Rule::*;
 
-pub const RULES: [(Rule, &str); 12] = [
+pub const RULES: [(Rule, &str); 13] = [
     (
         Lost,
         "D1: a dispatch is seen before another SIGSYS that is pending",
@@ -36,6 +42,10 @@ pub const RULES: [(Rule, &str); 12] = [
     (
         LostIgnored,
         "D1: a dispatch is not lost where SIGSYS was set to be ignored meanwhile",
+    ),
+    (
+        Blocked,
+        "D1: a dispatch that a tracer has blocked stays pending",
     ),
     (
         Number,
@@ -356,26 +366,44 @@ fn without_origin(line: &str) -> String {
 }
 
 /// Another SIGSYS was pending when a call was dispatched, or when a tracer blocked the dispatch: then
-/// upstream knows of the other one alone, and ours of both, the dispatch first. `common` are the lines
-/// of the operation up to this one, and `before` the operations before.
-fn is_lost(line: &str, other: &str, common: &[&str], before: &[Operation]) -> bool {
-    let mut before = before
-        .iter()
-        .flat_map(|operation| &operation.outcome)
-        .chain(common);
+/// upstream knows of the other one alone, and ours of both, the dispatch first. The other one may be a
+/// dispatch, too. `common` are the lines of the operation up to this one, and `before` all those of
+/// the subject.
+fn is_lost(line: &str, other: &str, common: &[&str], before: &[&str]) -> bool {
     let is_made = |place: &str| {
         let number = value(place, "orig").or(value(place, "rax"));
         text(place, "rip") == text(line, "addr")
             && number.map(narrow) == value(line, "nr").map(narrow)
     };
-    let is_same = |earlier: &&str| {
-        let equal = |name: &&str| text(earlier, name) == text(line, name);
-        is_dispatch(earlier) && ["addr", "nr", "arch"].iter().all(equal)
-    };
     is_dispatch(line)
-        && is_other(other)
+        && (is_other(other) || is_held(other, before))
         && without_origin(line) == without_origin(other)
-        && (is_made(line) || common.iter().any(|line| is_made(line)) || before.any(is_same))
+        && (is_made(line)
+            || common.iter().any(|line| is_made(line))
+            || before.iter().any(|earlier| is_same(earlier, line)))
+}
+
+/// Whether two lines are those of a dispatch of the same call.
+fn is_same(a: &str, b: &str) -> bool {
+    let equal = |name: &&str| text(a, name) == text(b, name);
+    is_dispatch(a) && is_dispatch(b) && ["addr", "nr", "arch"].iter().all(equal)
+}
+
+/// Whether a line is that of a dispatch at whose stop the tracer blocked SIGSYS, so that it is
+/// pending since. Upstream takes it all the same when a synchronous signal comes, as that of a single
+/// step or of a breakpoint.
+fn is_held(line: &str, before: &[&str]) -> bool {
+    let (mut at_stop, mut mask) = (false, 0);
+    for earlier in before {
+        if is_same(earlier, line) {
+            (at_stop, mask) = (true, 0);
+        } else if at_stop && is_done(earlier, &["mask"]) {
+            mask = earlier.split(' ').nth(4).and_then(number).unwrap_or(0);
+        } else {
+            at_stop &= is_of_tracer(earlier) || earlier.starts_with("  disarm=");
+        }
+    }
+    mask as u64 & bit(SIGSYS) != 0
 }
 
 /// The number like a restart code that is in the registers, as far as the lines before tell: those
@@ -437,10 +465,28 @@ pub fn agree(
 
     let pairs = ours.outcome.iter().zip(&expected);
     let same = pairs.take_while(|(a, b)| **a == b.as_str()).count();
-    let (Some(line), Some(other)) = (ours.outcome.get(same), expected.get(same)) else {
+    let common = &ours.outcome[..same];
+    // Nothing is pending in a new subject.
+    let mut subjects = before.rsplit(|operation| operation.line.ends_with(" fence"));
+    let before: Vec<&str> = subjects
+        .next()
+        .unwrap_or_default()
+        .iter()
+        .flat_map(|operation| &operation.outcome)
+        .chain(common)
+        .copied()
+        .collect();
+    let (line, other) = (ours.outcome.get(same), expected.get(same));
+    let is_blocked = other.is_some_and(|other| is_held(other, &before))
+        && !line.is_some_and(|line| is_dispatch(line));
+    if is_blocked {
+        fired.push(Blocked);
+        let parted = true;
+        return Ok(Agreement { fired, parted });
+    }
+    let (Some(line), Some(other)) = (line, other) else {
         return Err(expected);
     };
-    let common = &ours.outcome[..same];
     let is_interrupt = |line: &str| line.starts_with("  stop event=128");
     let is_meddled = expected[same + 1..]
         .first()
@@ -456,7 +502,7 @@ pub fn agree(
         // Without a tracer the breakpoint behind the call is deadly.
         values.contains(&Some(narrow(number))) || line.ends_with("ends: signal 5")
     };
-    let rule = if is_lost(line, other, common, before) {
+    let rule = if is_lost(line, other, common, &before) {
         Some(Lost)
     } else if common.iter().any(|line| is_done(line, &["action Ignore"]))
         && (is_dispatch(line) || ours.outcome.iter().any(|line| is_end(line)))

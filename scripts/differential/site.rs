@@ -223,6 +223,11 @@ pub fn is_code(address: u64) -> bool {
         || is_vdso32(address)
 }
 
+/// Whether `address` is in code of a program's own, rather than where handlers begin and end.
+pub fn is_own_code(address: u64) -> bool {
+    is_code(address) && !is_of_handlers(address)
+}
+
 /// Whether the fast 32-bit syscall of this processor is SYSENTER, rather than SYSCALL.
 fn is_intel() -> bool {
     // SAFETY: There is no x86-64 processor without CPUID. (Newer compilers know.)

@@ -140,6 +140,9 @@ pub const EINTR: i64 = 4;
 /// The signal set of all signals but SIGTRAP, by which the subject meets its tracer.
 pub const ALL: u64 = !(1 << (SIGTRAP - 1));
 
+/// The flags that arithmetic leaves.
+pub const ARITHMETIC: u64 = 0x8d5;
+
 pub const fn bit(signal: u64) -> u64 {
     1 << (signal - 1)
 }

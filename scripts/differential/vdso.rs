@@ -7,15 +7,28 @@ use crate::{
     arena::VDSO32,
     sys::{self, *},
 };
-use std::{fs, sync::OnceLock};
+use std::{fs, ops::Range, sync::OnceLock};
 
 /// Where the vDSO of this process is, with its data, and its function that makes a syscall when it
 /// does not know the clock.
 pub struct Own {
     mappings: Vec<(u64, u64)>,
+    /// Its code differs between compilers.
+    pub image: Range<u64>,
     /// How much data lies before the image.
     data: u64,
     pub clock_gettime: u64,
+}
+
+impl Own {
+    /// An address of which there are only 32 bits: if it can be one in the vDSO, it is.
+    pub fn widen(&self, address: u32) -> u64 {
+        let (address, upper) = (u64::from(address), self.image.start >> 32 << 32);
+        match self.image.contains(&(upper | address)) {
+            true => upper | address,
+            false => address,
+        }
+    }
 }
 
 /// The entry points of the 32-bit vDSO.
@@ -96,12 +109,13 @@ pub fn own() -> &'static Own {
                 .filter(move |line| line.contains(name))
                 .filter_map(range)
         };
-        let image = named("[vdso]").next().map(|(start, _)| start);
+        let (image, end) = named("[vdso]").next().unzip();
         let mappings: Vec<_> = named("[vdso]").chain(named("[vvar")).collect();
         let start = mappings.iter().map(|(start, _)| *start).min();
         let symbol = |base| symbol(base, b"__vdso_clock_gettime\0");
         Own {
             mappings,
+            image: image.unwrap_or(0)..end.unwrap_or(0),
             data: image.zip(start).map_or(0, |(image, start)| image - start),
             clock_gettime: image.and_then(symbol).unwrap_or(0),
         }
