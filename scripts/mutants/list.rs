@@ -136,7 +136,7 @@ fn included(sources: &[Source], root: &str) -> Vec<String> {
 }
 
 /// What cargo-mutants lists. It needs not be able to build the package. It leaves functions alone
-/// that are `unsafe`, as our doors are by their signatures, so it does not get to see that.
+/// that are `unsafe`, as our entry points are by their signatures, so it does not get to see that.
 fn by_the_tool(sources: &[Source], tool: &str, package: &Path) -> Result<Vec<Mutant>, String> {
     let write = |file: &str, text: &str| {
         fs::write(package.join(file), text).map_err(|error| format!("{file}: {error}"))
