@@ -223,7 +223,8 @@ pub fn prepare(syscall: &Syscall, site: Site) -> Option<(u64, [u64; 6])> {
             }
             put(scratch::SET, 0u64);
             let time = match block {
-                Block::Nap => [0, 20_000_000],
+                // Long next to what a busy machine takes from one stop to the next.
+                Block::Nap => [0, 500_000_000],
                 _ => [100, 0],
             };
             put(scratch::TIME, time);
