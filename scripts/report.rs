@@ -50,12 +50,20 @@ fn outcome(ok: bool, remark: &str) -> Outcome {
     }
 }
 
+/// The last of what a test said, on one line.
+fn explanation(said: &[&str]) -> String {
+    const LINES: usize = 6;
+    said[said.len().saturating_sub(LINES)..].join("; ")
+}
+
 /// The results of a file, by name. A test that contains tests stands for itself only if they do
 /// not explain how it ended: then something broke that none of them could report.
 fn results(text: &str) -> Outcomes {
     let mut all = BTreeMap::new();
     let mut inner: Vec<(String, Outcome)> = Vec::new();
     let mut running = String::new();
+    // What was said since the last result, for it to explain a failure.
+    let mut said: Vec<&str> = Vec::new();
     let (mut plan, mut inner_plan, mut seen) = (None, None, 0);
 
     for line in text.lines() {
@@ -75,9 +83,17 @@ fn results(text: &str) -> Outcomes {
             }
         }
         let Some((ok, name, remark)) = result_line(bare) else {
+            let is_progress = ["RUN ", "OK ", "FAIL "].iter().any(|it| bare.starts_with(it));
+            if depth > 0 && !is_progress {
+                said.push(bare.trim());
+            }
             continue;
         };
-        let outcome = outcome(ok, remark);
+        let outcome = match outcome(ok, remark) {
+            Failed(remark) if remark.is_empty() => Failed(explanation(&said)),
+            other => other,
+        };
+        said.clear();
         if depth > 0 {
             inner.push((name.to_owned(), outcome));
             continue;

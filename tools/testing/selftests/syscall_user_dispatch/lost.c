@@ -165,8 +165,8 @@ TEST_F(entry, other_sigsys_kills_after_the_dispatch_with_sa_resethand)
 }
 
 /*
- * A sibling that keeps on sending, beside one SIGSYS that is there for certain.
- * Each call has a number of its own.
+ * A sibling that keeps on sending, beside one SIGSYS for each call that is there
+ * for certain. Each call has a number of its own.
  */
 
 static bool flooding;
@@ -177,8 +177,11 @@ static void *flood(void *arg)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
-	while (__atomic_load_n(&flooding, __ATOMIC_RELAXED))
+	/* On one processor, each call would otherwise wait for the end of time slices. */
+	while (__atomic_load_n(&flooding, __ATOMIC_RELAXED)) {
 		send_to_thread();
+		sched_yield();
+	}
 	return NULL;
 }
 

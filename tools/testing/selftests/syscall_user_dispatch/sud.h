@@ -32,6 +32,14 @@
 #include "kselftest_harness.h"
 #include "sud_stubs.h"
 
+/*
+ * Nothing here is a matter of time. The limit, in seconds, is there to name the
+ * test that hangs, also where an emulated processor waits for a busy host at each
+ * switch between threads.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	240
+
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
 # define PR_SET_SYSCALL_USER_DISPATCH	59
 # define PR_SYS_DISPATCH_OFF		0

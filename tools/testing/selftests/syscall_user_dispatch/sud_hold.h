@@ -18,13 +18,15 @@ static struct sud_hold {
 	char *selector;			/* alone on its page */
 	char value;			/* that it gets */
 	pid_t tid;			/* who is held */
+	pthread_mutex_t lock;		/* of the page's coming and going, and of: */
 	bool missing;
 	void (*meanwhile)(void);	/* called once before it gets it */
-} hold;
+} hold = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /*
  * Each time that the page is missing, for as long as the process lives. A thread
- * that is held and has a signal pending tries again and again.
+ * that is held and has a signal pending tries again and again, so a fault may be
+ * reported that is over already. The page stays as it is then, or comes early.
  */
 static inline void *sud_supply(void *arg)
 {
@@ -40,10 +42,13 @@ static inline void *sud_supply(void *arg)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	while (read(hold.uffd, &fault, sizeof(fault)) == sizeof(fault)) {
-		if (__atomic_exchange_n(&hold.missing, false, __ATOMIC_ACQ_REL))
+		pthread_mutex_lock(&hold.lock);
+		if (hold.missing)
 			hold.meanwhile();
+		hold.missing = false;
 		*page = hold.value;
 		ioctl(hold.uffd, UFFDIO_COPY, &copy);
+		pthread_mutex_unlock(&hold.lock);
 	}
 	return NULL;
 }
@@ -79,11 +84,16 @@ static inline bool sud_hold(void (*meanwhile)(void))
 		!pthread_create(&thread, NULL, sud_supply, sud_pages(1, PROT_READ | PROT_WRITE));
 }
 
-/* Have the page missing once more. */
+/* Have the page missing once more, so that hold.meanwhile is called before it is back. */
 static inline bool sud_hold_again(void)
 {
-	__atomic_store_n(&hold.missing, true, __ATOMIC_RELEASE);
-	return !madvise(hold.selector, SUD_PAGE, MADV_DONTNEED);
+	bool done;
+
+	pthread_mutex_lock(&hold.lock);
+	done = !madvise(hold.selector, SUD_PAGE, MADV_DONTNEED);
+	hold.missing = true;
+	pthread_mutex_unlock(&hold.lock);
+	return done;
 }
 
 /* How the shared flag tells a tracer and a child that is held of each other */
