@@ -83,7 +83,9 @@ fn results(text: &str) -> Outcomes {
             }
         }
         let Some((ok, name, remark)) = result_line(bare) else {
-            let is_progress = ["RUN ", "OK ", "FAIL "].iter().any(|it| bare.starts_with(it));
+            let is_progress = ["RUN ", "OK ", "FAIL "]
+                .iter()
+                .any(|it| bare.starts_with(it));
             if depth > 0 && !is_progress {
                 said.push(bare.trim());
             }

@@ -177,6 +177,12 @@ fn is_stop_of_kill(outcome: &[&str], index: usize) -> bool {
     (is_exit || is_step) && end.is_some_and(|line| is_kill(line))
 }
 
+/// Whether the subject dies in an operation.
+fn ends(operation: &Operation) -> bool {
+    let mut lines = operation.outcome.iter();
+    lines.any(|line| line.starts_with("  subject ends"))
+}
+
 fn is_kill(line: &str) -> bool {
     line.ends_with("ends: signal 11") || line.ends_with("ends: signal 31")
 }
@@ -260,7 +266,10 @@ fn expect(upstream: &Operation, allowed: bool) -> Expected {
             // In 64-bit registers a number may have nothing above it; then it is no error.
             let [narrow, wide] = [format!("{:#x}", number as u32), number.to_string()];
             let rax = text(line, "rax").unwrap_or_default();
+            // One of another dispatch, as of the handler's own return, comes before or on top.
+            let is_number = !is_dispatch(line) || origin == (Some(addr), Some(number));
             let is_handler = line.starts_with("  handler") && text(line, "code") != Some("-6");
+            let is_handler = is_handler && is_number;
             if is_handler && (text(line, "rip") != Some(addr) || (rax != narrow && rax != wide)) {
                 let rax = if is_i386 { narrow } else { wide };
                 expected.fired.push(Number);
@@ -370,17 +379,18 @@ fn without_origin(line: &str) -> String {
 /// dispatch, too. `common` are the lines of the operation up to this one, and `before` all those of
 /// the subject.
 fn is_lost(line: &str, other: &str, common: &[&str], before: &[&str]) -> bool {
-    let is_made = |place: &str| {
-        let number = value(place, "orig").or(value(place, "rax"));
-        text(place, "rip") == text(line, "addr")
-            && number.map(narrow) == value(line, "nr").map(narrow)
-    };
     is_dispatch(line)
         && (is_other(other) || is_held(other, before))
         && without_origin(line) == without_origin(other)
-        && (is_made(line)
-            || common.iter().any(|line| is_made(line))
+        && (is_made_at(line, line)
+            || common.iter().any(|place| is_made_at(line, place))
             || before.iter().any(|earlier| is_same(earlier, line)))
+}
+
+/// Whether the registers of a line are those of the call that another line dispatches.
+fn is_made_at(line: &str, place: &str) -> bool {
+    let number = value(place, "orig").or(value(place, "rax"));
+    text(place, "rip") == text(line, "addr") && number.map(narrow) == value(line, "nr").map(narrow)
 }
 
 /// Whether two lines are those of a dispatch of the same call.
@@ -406,13 +416,21 @@ fn is_held(line: &str, before: &[&str]) -> bool {
     mask as u64 & bit(SIGSYS) != 0
 }
 
+/// Whether a line has the registers of a handler: at its beginning, or at its return.
+fn is_in_handler(line: &str) -> bool {
+    let rip = text(line, "rip").unwrap_or_default();
+    ["elsewhere", "near+", "far+"]
+        .iter()
+        .any(|place| rip.starts_with(place))
+}
+
 /// The number like a restart code that is in the registers, as far as the lines before tell: those
 /// of the last stop, or what the tracer made of them. Upstream takes it for a syscall to restart.
 fn number_in_registers(outcome: &[&str]) -> Option<(i64, Rule)> {
     let (mut now, mut kept) = (None, None);
     for line in outcome {
-        // At the beginning of a handler they are others.
-        if line.starts_with("  stop") && text(line, "rip") != Some("elsewhere") {
+        // In a handler they are others, and come back when it returns.
+        if line.starts_with("  stop") && !is_in_handler(line) {
             let registers = value(line, "rax").zip(value(line, "orig"));
             now = registers.map(|registers| (registers, NumberKept));
         } else if is_done(line, &["keep"]) {
@@ -459,7 +477,8 @@ pub fn agree(
         None => &ours.outcome,
     };
     if outcome == expected && lost(upstream).is_none() {
-        let parted = false;
+        // Whoever goes astray may die of it, and what it was set up with goes too.
+        let parted = astray.is_some() && ends(ours) != ends(upstream);
         return Ok(Agreement { fired, parted });
     }
 
@@ -477,8 +496,13 @@ pub fn agree(
         .copied()
         .collect();
     let (line, other) = (ours.outcome.get(same), expected.get(same));
-    let is_blocked = other.is_some_and(|other| is_held(other, &before))
-        && !line.is_some_and(|line| is_dispatch(line));
+    // Ours may show the dispatch of the next call in its place, at registers of its own.
+    let is_next =
+        |line: &str, other: &str| is_made_at(line, line) && text(line, "rip") != text(other, "rip");
+    let is_blocked = other.is_some_and(|other| {
+        is_held(other, &before)
+            && !line.is_some_and(|line| is_dispatch(line) && !is_next(line, other))
+    });
     if is_blocked {
         fired.push(Blocked);
         let parted = true;
