@@ -4,7 +4,9 @@
 
 TOP := $(CURDIR)
 BUILD := $(abspath $(or $(O),build))
-export TOP BUILD KDIR J RUSTC BINDGEN LLVM CMD PATCH MATRIX MUTANT
+export TOP BUILD KDIR J CMD PATCH MATRIX MUTANT
+# An empty RUSTC would be a program to cargo.
+$(foreach tool,RUSTC BINDGEN LLVM,$(if $($(tool)),$(eval export $(tool))))
 export PATH := $(BUILD)/bin:$(PATH)
 # Kbuild has variables of the same names; ours reach it through the scripts.
 unexport O MAKEOVERRIDES

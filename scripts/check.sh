@@ -22,7 +22,7 @@ check() {
 	fi
 }
 
-formatted() { rustfmt --edition 2021 --config-path "$linux/.rustfmt.toml" --check $rust; }
+formatted() { rustfmt --edition 2021 --color never --config-path "$linux/.rustfmt.toml" --check $rust; }
 
 # CLIPPY=1 would build the kernel crate again.
 lints() {

@@ -75,12 +75,14 @@ fn results(text: &str) -> Outcomes {
             running = test.trim().trim_end_matches(" ...").to_owned();
         }
         if let Some(count) = bare.strip_prefix("1..") {
+            said.clear();
             let count = count.split_whitespace().next();
             let count = count.and_then(|n| n.parse::<usize>().ok());
             match depth {
                 0 => plan = count,
                 _ => inner_plan = count,
             }
+            continue;
         }
         let Some((ok, name, remark)) = result_line(bare) else {
             let is_progress = ["RUN ", "OK ", "FAIL "]
@@ -158,8 +160,8 @@ fn beside(mut ours: Outcomes, upstream: Outcomes) -> Outcomes {
     for (test, upstream) in upstream {
         let outcome = match (ours.remove(&test), upstream) {
             (None, Passed | Skipped(_)) => Failed("said nothing, other than on upstream".into()),
-            (None, Failed(why)) => Skipped(format!("fails on upstream alone {why}")),
-            (Some(Failed(why)), Failed(_)) => Skipped(format!("fails on upstream as well {why}")),
+            (None, Failed(why)) => Skipped(format!("fails on upstream alone: {why}")),
+            (Some(Failed(why)), Failed(_)) => Skipped(format!("fails on upstream as well: {why}")),
             (Some(Skipped(why)), Passed) => {
                 Failed(format!("skipped, other than on upstream: {why}"))
             }
