@@ -4,7 +4,9 @@
 
 TOP := $(CURDIR)
 BUILD := $(abspath $(or $(O),build))
-export TOP BUILD KDIR J CMD PATCH MATRIX MUTANT
+export TOP BUILD KDIR J PATCH MATRIX MUTANT
+# As it was typed, for the shell of the guest.
+override export CMD := $(value CMD)
 # An empty RUSTC would be a program to cargo.
 $(foreach tool,RUSTC BINDGEN LLVM,$(if $($(tool)),$(eval export $(tool))))
 export PATH := $(BUILD)/bin:$(PATH)
@@ -69,11 +71,11 @@ export help
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 .NOTPARALLEL:
-.PHONY: run build build-upstream test check kunit kselftest differential bench shell exec \
+.PHONY: run build build-upstream test check kunit kselftest differential bench image shell exec \
 	million debug matrix mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
-	@scripts/guest.sh $< $(demo)
+	@O=$(BUILD) ./guest $(demo)
 
 help:
 	@echo "$$help"
@@ -81,12 +83,15 @@ help:
 build: $(BUILD)/bzImage
 build-upstream: $(BUILD)/bzImage.upstream
 
-shell: $$(image)
-	@scripts/guest.sh $<
+image: $$(image)
 
-exec: $$(image)
+# For those who want no more: ./guest does it, with options.
+shell:
+	@O=$(BUILD) ./guest -k $(KERNEL)
+
+exec:
 	@[ -n "$$CMD" ] || { echo "error: nothing to run; say for example: make exec CMD='uname -r'" >&2; exit 2; }
-	@GUEST_QUIET=1 scripts/guest.sh $< "$$CMD"
+	@O=$(BUILD) ./guest -k $(KERNEL) -t 600 -- sh -c "$$CMD"
 
 # Each step leaves a stamp. A tree of the user's own is looked at each time, and
 # left again when it is no longer named.
@@ -147,6 +152,11 @@ $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/mutants: $(BUILD)/bin/
 $(BUILD)/bin/report: scripts/report.rs $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ $<
 
+# The programs of the workspace.
+$(BUILD)/bin/guest: Cargo.toml Cargo.lock $(shell find host -name '*.rs' -o -name Cargo.toml) $(BUILD)/.setup
+	@scripts/host.sh
+	@touch $@
+
 # A user of the mechanism in Rust.
 $(BUILD)/bin/rustix: $(wildcard examples/rustix/*) $(BUILD)/.setup
 	@scripts/example.sh rustix
@@ -175,6 +185,7 @@ taps = $(foreach suite,$(2),$(call tap,$(1)/$(firstword $(subst :, ,$(suite)))))
 tap = $(results)/$(1).tap$(if $(filter upstream/syscall_user_dispatch,$(1)),!scripts/upstream-fails)
 
 kunit-parse = $(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap || true
+guest-run = mkdir -p $(results)/host && scripts/guest-test.sh >$(results)/host/guest.tap
 check-run = mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap
 # beside,COMMAND,COMMAND: both at a time. What runs in the background does not hear
 # Ctrl-C, so it is told.
@@ -194,16 +205,18 @@ bench-guard = mkdir -p $(results)/host && \
 suites := $(neighbours) syscall_user_dispatch
 smp := stress stress-ng syscall_user_dispatch:entry_paths_32
 test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
-	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix
+	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest
 	@rm -rf $(results)
 	@$(check-run)
+	@echo "==> running commands in guests, in all the ways they may end (3 to 8 minutes)" >&2
+	@$(guest-run)
 	@$(bench-guard)
 	@echo "==> testing on three kernels, two guests at a time (15 to 25 minutes)" >&2
 	@$(call beside,$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
 		$(call guest,upstream,$(random) $(suites)); $(call guest,c,$(random) $(selftests)))
 	@$(kunit-parse)
 	@$(call differential-compare,ours)
-	@report $(call taps,host,check bench $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
+	@report $(call taps,host,check guest bench $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
 		$(call taps,ours-smp,$(smp)) $(call taps,c,$(selftests)) $(call taps,upstream,syscall_user_dispatch) \
 		$(join $(call taps,ours,$(neighbours)),$(addprefix =,$(call taps,upstream,$(neighbours))))
 

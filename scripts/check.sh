@@ -30,6 +30,12 @@ lints() {
 	instead_of_rustc clippy-driver --emit=metadata="$BUILD/log/clippy.rmeta"
 }
 
+# The programs of the host. What cargo prints is progress, unless it fails.
+workspace() {
+	said=$(RUSTC=$BUILD/bin/rustc cargo "$@" --release --locked --manifest-path "$TOP/Cargo.toml" --target-dir "$BUILD/host" 2>&1) ||
+		printf '%s\n' "$said"
+}
+
 # The log of a build that had nothing to do says nothing: take all that is kept. Ours
 # is what the series touch, be it named as source or as object.
 no_warning() {
@@ -84,6 +90,7 @@ style() {
 echo "KTAP version 1"
 check "rustfmt: Rust sources are formatted" formatted
 check "clippy: no lint" lints
+check "cargo test: the programs of the host pass their tests" workspace test
 check "build: no warning about our code" no_warning
 check "object: no reference to core::panicking" no_panic
 check "rustdoc: no warning, private items included" "$TOP/scripts/rustdoc.sh"

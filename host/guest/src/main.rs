@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `guest`: runs a command in a kernel of the project, as `env` or `ssh` run one, with the files of
+//! the host. The same program is the agent that does it in the guest.
+//!
+//! [`boot`] has virtme-ng boot the kernel, [`host`] connects the caller with the [`agent`] over the
+//! [`wire`].
+
+mod agent;
+mod boot;
+mod credit;
+mod host;
+mod terminal;
+mod wire;
+
+use anyhow::{bail, Context, Result};
+use boot::{Guest, Machine};
+use clap::Parser;
+use host::End;
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fmt, fs,
+    io::{stderr, IsTerminal},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    str::FromStr,
+    time::Duration,
+};
+use wire::{Bytes, Start};
+
+/// The exit status where not the command ended, but the guest: as of env, timeout and docker.
+const OURS: u8 = 125;
+
+/// A kernel of the project by its name, or any other by its image.
+#[derive(Clone, PartialEq, Eq)]
+enum Kernel {
+    Named(&'static str),
+    Image(PathBuf),
+}
+
+/// The names, and what they mean: the two series, in Rust; the same with the implementation in C;
+/// without the series; ours that watches itself.
+const KERNELS: [&str; 4] = ["ours", "c", "upstream", "debug"];
+
+impl FromStr for Kernel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('/') {
+            return Ok(Self::Image(text.into()));
+        }
+        let named = KERNELS.into_iter().find(|name| *name == text);
+        let why = || format!("none of {}, nor the path of an image", KERNELS.join(", "));
+        named.map(Self::Named).ok_or_else(why)
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Named(name) => to.write_str(name),
+            Self::Image(path) => path.display().fmt(to),
+        }
+    }
+}
+
+impl Kernel {
+    /// Its image. One of the project is built where it is not there, which says what it does where
+    /// that takes long.
+    fn image(&self, top: &Path, build: &Path) -> Result<PathBuf> {
+        let name = match self {
+            Self::Named(name) => name,
+            Self::Image(path) => {
+                let full = fs::canonicalize(path);
+                return full.with_context(|| format!("the kernel {}", path.display()));
+            }
+        };
+        let make = Command::new("make")
+            .args(["-s", "--no-print-directory", "-C"])
+            .arg(top)
+            .arg(format!("O={}", build.display()))
+            .args([&format!("KERNEL={name}"), "image"])
+            .stdin(Stdio::null())
+            .stdout(stderr())
+            .status()
+            .context("make")?;
+        if !make.success() {
+            bail!("the kernel '{name}' could not be built");
+        }
+        let suffix = if *name == "ours" {
+            String::new()
+        } else {
+            format!(".{name}")
+        };
+        Ok(build.join(format!("bzImage{suffix}")))
+    }
+}
+
+/// Run COMMAND in a guest with a kernel of the project, or a shell where there is none.
+///
+/// The guest has the files of this machine. Everything can be written and nothing lasts, but in a
+/// directory that -w names. The command starts in the directory of its caller, with its HOME and
+/// the usual PATH; -e passes on more of the environment.
+///
+/// The exit status is the command's: 128 and the signal if one killed it, 127 if it was not found,
+/// 126 if it cannot be executed. It is 125, with a message, if it is the guest that ended: it
+/// crashed, could not boot, or ran out of time.
+///
+/// Ctrl-C ends the command, twice within a second the guest.
+#[derive(Parser)]
+#[command(
+    name = "./guest",
+    override_usage = "./guest [OPTIONS] [--] [COMMAND [ARGUMENT]...]"
+)]
+struct Options {
+    /// Which kernel: ours, c (the implementation in C), upstream (without the series), debug
+    /// (ours that watches itself), or the path of an image
+    #[arg(short, long, value_name = "KERNEL", default_value = "ours")]
+    kernel: Kernel,
+    /// How many processors [default: 2, or 1 that is emulated]
+    #[arg(short, long, value_name = "CPUS")]
+    cpus: Option<u32>,
+    /// How much memory
+    #[arg(short, long, value_name = "MEMORY", default_value = "1G")]
+    memory: String,
+    /// End the guest after so many seconds [default: never]
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// What is written below DIRECTORY lasts
+    #[arg(short, long, value_name = "DIRECTORY")]
+    writable: Vec<PathBuf>,
+    /// Set a variable, or pass it on
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Arguments for the kernel
+    #[arg(short, long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
+    append: Vec<String>,
+    /// Options for QEMU
+    #[arg(short, long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    qemu: Vec<String>,
+    /// Emulate the processor where KVM works, too
+    #[arg(long)]
+    emulate: bool,
+    /// What to run
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
+
+fn bytes(text: impl AsRef<OsStr>) -> Bytes {
+    Bytes(text.as_ref().as_bytes().to_vec())
+}
+
+/// The environment of the command, from which -e may take away.
+fn environment(options: &Options, terminal: bool) -> Vec<(Bytes, Bytes)> {
+    let home = env::var_os("HOME").filter(|home| Path::new(home).is_dir());
+    let mut all = vec![
+        (
+            "PATH".into(),
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        ),
+        ("HOME".into(), home.unwrap_or_else(|| "/root".into())),
+        ("USER".into(), "root".into()),
+        ("LOGNAME".into(), "root".into()),
+        ("SHELL".into(), OsString::from("/bin/bash")),
+    ];
+    let mut pass = |name: &OsStr| {
+        if let Some(value) = env::var_os(name) {
+            all.push((name.to_owned(), value));
+        }
+    };
+    pass(OsStr::new("LANG"));
+    if terminal {
+        pass(OsStr::new("TERM"));
+    }
+    for given in &options.env {
+        match given.as_bytes().iter().position(|byte| *byte == b'=') {
+            Some(end) => {
+                let (name, value) = given.as_bytes().split_at(end);
+                let owned = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+                all.push((owned(name), owned(&value[1..])));
+            }
+            None => {
+                if let Some(value) = env::var_os(given) {
+                    all.push((given.clone(), value));
+                }
+            }
+        }
+    }
+    all.into_iter()
+        .map(|(name, value)| (bytes(name), bytes(value)))
+        .collect()
+}
+
+/// What of the console tells why a guest ended: a report of the kernel's, or as many of the last
+/// lines as may tell otherwise.
+fn cause(console: &str, otherwise: usize) -> Vec<&str> {
+    const MARKS: [&str; 6] = [
+        "BUG: ",
+        "Oops",
+        "general protection fault",
+        "kernel BUG at",
+        "panicked at",
+        "Kernel panic",
+    ];
+    let lines: Vec<&str> = console.lines().collect();
+    let first = lines
+        .iter()
+        .position(|line| MARKS.iter().any(|mark| line.contains(mark)));
+    let from = first.unwrap_or(lines.len().saturating_sub(otherwise));
+    lines[from..].iter().take(20).copied().collect()
+}
+
+fn print_indented<'a>(lines: impl IntoIterator<Item = &'a str>) {
+    for line in lines {
+        eprintln!("    {line}");
+    }
+}
+
+/// Says on standard error how the guest ended, and returns the exit status.
+fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> u8 {
+    let console = guest.console();
+    let (what, otherwise) = match end {
+        End::Exit(status) => return status,
+        End::Failed(why, status) => {
+            eprintln!("guest: {why}");
+            return status;
+        }
+        End::Stopped(signal) => return 128 + signal as u8,
+        End::TimeOut => {
+            let seconds = options.timeout.unwrap_or_default();
+            (format!("did not end within {seconds} seconds"), 0)
+        }
+        End::NoBoot => ("could not boot".into(), 10),
+        End::Gone if console.contains("Kernel panic") => ("crashed".into(), 1),
+        End::Gone => ("was switched off before the command ended".into(), 0),
+    };
+    eprintln!("error: the guest {what}");
+    if what == "could not boot" {
+        print_indented(guest.said().lines());
+    }
+    print_indented(cause(&console, otherwise));
+    let log = build.join("log/console-guest.log");
+    let kept = fs::create_dir_all(build.join("log")).and_then(|()| fs::write(&log, &console));
+    if kept.is_ok() {
+        eprintln!("       The whole console: {}", log.display());
+    }
+    if otherwise != 0 && options.kernel != Kernel::Named("upstream") {
+        eprintln!("       Is it the kernel? './guest -k upstream' runs the same on upstream's.");
+    }
+    OURS
+}
+
+fn run(options: &Options) -> Result<u8> {
+    let directory =
+        env::var_os("SUD_BUILD").context("SUD_BUILD, which ./guest sets, is not set")?;
+    let directory = Path::new(&directory);
+    let top = env::var_os("SUD_TOP").context("SUD_TOP, which ./guest sets, is not set")?;
+    let lasting = options.writable.iter().map(|path| {
+        let full = fs::canonicalize(path);
+        let full = full.with_context(|| format!("the directory {}", path.display()))?;
+        if !full.is_dir() {
+            bail!("{} is not a directory", path.display());
+        }
+        Ok(full)
+    });
+    let lasting = lasting.collect::<Result<Vec<PathBuf>>>()?;
+    let image = options.kernel.image(Path::new(&top), directory)?;
+
+    let is_terminal = terminal::is_ours();
+    if stderr().is_terminal() {
+        let how = match boot::has_kvm() && !options.emulate {
+            true => "by KVM",
+            false => "in an emulated processor, which is slow",
+        };
+        eprintln!("guest: booting the kernel '{}' {how}", options.kernel);
+    }
+    let shell = [OsString::from("/bin/bash"), "-i".into()];
+    let interactive = options.command.is_empty();
+    let command = if interactive {
+        &shell[..]
+    } else {
+        &options.command
+    };
+    let start = Start {
+        arguments: command.iter().map(bytes).collect(),
+        environment: environment(options, is_terminal),
+        directory: bytes(env::current_dir().unwrap_or_else(|_| "/".into())),
+        lasting: lasting.iter().map(bytes).collect(),
+        terminal: is_terminal.then(terminal::size),
+    };
+    let machine = Machine {
+        image: &image,
+        cpus: options.cpus,
+        memory: &options.memory,
+        append: &options.append,
+        qemu: &options.qemu,
+        lasting: &lasting,
+        emulate: options.emulate,
+    };
+    let mut guest = Guest::boot(&machine)?;
+    let limit = options.timeout.map(Duration::from_secs);
+    let end = host::run(&mut guest, start, limit, interactive)?;
+    Ok(report(end, &guest, options, directory))
+}
+
+fn main() -> ExitCode {
+    if env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == boot::AGENT)
+    {
+        return match agent::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("guest: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match run(&Options::parse()) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(OURS)
+        }
+    }
+}

@@ -1,0 +1,129 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Whether ./guest runs commands as env, sudo or ssh do, as KTAP. Each test boots a
+# guest. Nothing is a matter of time: each side waits for what the other one says.
+. "$TOP/scripts/lib.sh"
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+# Where guests have their sockets, by which they are known.
+export TMPDIR="$tmp"
+number=0
+
+guest() { "$TOP/guest" "$@"; }
+
+# check NAME: whether $seen is $right. What is said is for whoever looks for the cause.
+check() {
+	number=$((number + 1))
+	if [ "$seen" = "$right" ]; then
+		echo "ok $number $1"
+	else
+		printf '%s\n' "expected: $right" "seen: $seen" "$(cat "$tmp/err" 2>/dev/null)" | sed 's/^/# /'
+		echo "not ok $number $1"
+	fi
+}
+
+# status NAME RIGHT COMMAND...
+status() {
+	name=$1 right=$2
+	shift 2
+	seen=0
+	"$@" >"$tmp/out" 2>"$tmp/err" </dev/null || seen=$?
+	check "$name"
+}
+
+echo "KTAP version 1"
+
+right=$(printf '[%s]' 'a  b' '' '$HOME' "it's" '"*"' 'one
+two' '\n' '-k')
+seen=$(guest -- printf '[%s]' 'a  b' '' '$HOME' "it's" '"*"' 'one
+two' '\n' '-k' 2>"$tmp/err")
+check "arguments: arrive as they were typed"
+
+right="/root $(id -un | sed 's/.*/root/')"
+seen=$(cd / && make -s -C "$TOP" exec CMD='echo $HOME $(id -un)' HOME=/root 2>"$tmp/err")
+check "arguments: make exec takes a command of the shell as it is"
+
+head -c 1000000 /dev/urandom >"$tmp/random"
+right=$(sha256sum <"$tmp/random")
+seen=$(guest cat <"$tmp/random" 2>"$tmp/err" | sha256sum)
+check "streams: a megabyte of anything comes back"
+
+mkfifo "$tmp/to" "$tmp/from"
+guest cat <"$tmp/to" >"$tmp/from" 2>"$tmp/err" &
+exec 3>"$tmp/to" 4<"$tmp/from"
+right="one two"
+echo one >&3
+read -r first <&4
+echo two >&3
+read -r second <&4
+exec 3>&- 4<&-
+wait $!
+seen="$first $second"
+check "streams: each line arrives before the next is sent"
+
+right="out err"
+seen="$(guest sh -c 'echo out; echo err >&2' 2>"$tmp/err") $(cat "$tmp/err")"
+check "streams: standard output and error are apart"
+
+right="y 141"
+seen=$({ guest yes 2>"$tmp/err" || echo $? >"$tmp/status"; } | head -n 1; cat "$tmp/status")
+seen=$(echo $seen)
+check "streams: a reader that is gone ends the command"
+
+right="31 97"
+seen=$(script -qec "stty rows 31 cols 97; '$TOP/guest' stty size" /dev/null </dev/null 2>"$tmp/err" | tr -d '\r\0' | tail -n 1)
+check "terminal: the command has one where the caller has, of the same size"
+
+for code in 0 1 2 7 124 125 126 127 130 137 255; do
+	status "status: $code" $code guest sh -c "exit $code"
+done
+status "status: a signal that kills the command" 139 guest sh -c 'kill -SEGV $$'
+status "status: a command that is not there" 127 guest no-such-command
+status "status: a command that cannot be executed" 126 guest /etc/passwd
+
+# fails NAME STATUS SAYS COMMAND...
+fails() {
+	name=$1 says=$3 right="$2, and says so"
+	set -- "$2" "$@"
+	shift 4
+	"$@" >"$tmp/out" 2>"$tmp/err" </dev/null && seen=0 || seen=$?
+	! grep -q "$says" "$tmp/err" || seen="$seen, and says so"
+	check "$name"
+}
+fails "end: a panic" 125 "panic_on_oom" guest -m 512M sh -c 'echo 1 >/proc/sys/vm/panic_on_oom; tail /dev/zero'
+fails "end: switched off" 125 "was switched off" guest sh -c 'poweroff -f; sleep 1000'
+fails "end: a kernel that does not boot" 125 "could not boot" guest -a init=/nonsense/init true
+fails "end: a time-out" 125 "did not end within 1 seconds" guest -t 1 sleep 1000
+fails "errors: an option that is unknown" 2 "unexpected argument" guest --nonsense true
+fails "errors: a kernel that is unknown" 2 "none of ours, c, upstream" guest -k nonsense true
+fails "errors: a directory that is not there" 125 "/nonsense" guest -w /nonsense true
+
+# interrupted NAME STATUS COMMAND: Ctrl-C when the command says so, and again each
+# time it says so again.
+interrupted() {
+	name=$1 right=$2
+	rm -f "$tmp/from"
+	mkfifo "$tmp/from"
+	setsid sh -c 'trap - INT; exec "$0" sh -c "$1"' "$TOP/guest" "$3" >"$tmp/from" 2>"$tmp/err" </dev/null &
+	while read -r _; do kill -INT $!; done <"$tmp/from"
+	wait $! && seen=0 || seen=$?
+	check "$name"
+}
+interrupted "Ctrl-C: ends the command" 130 'echo; exec sleep 1000'
+interrupted "Ctrl-C: twice, ends a guest whose command goes on" 130 'trap echo INT; echo; while :; do sleep 1; done'
+
+mkdir "$tmp/lasts"
+right="kept $tmp A=a B=b"
+seen=$(cd "$tmp" && B=b guest -w lasts -e A=a -e B -- sh -c '
+	echo kept >lasts/file && echo >other && echo >/usr/other && echo >~/other && echo "$PWD A=$A B=$B"' 2>"$tmp/err")
+seen="$(cat "$tmp/lasts/file") $seen"
+check "files: the directory is the caller's, and all can be written"
+right=
+seen=$(ls -d "$tmp/other" /usr/other ~/other 2>/dev/null)
+check "files: nothing lasts but what is asked for"
+
+right=
+seen=$(pgrep -af "$tmp/sud-guest-" || :)
+check "end: nothing is left running"
+echo "1..$number"
