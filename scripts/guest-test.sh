@@ -72,7 +72,7 @@ seen=$(echo $seen)
 check "streams: a reader that is gone ends the command"
 
 right="31 97"
-seen=$(script -qec "stty rows 31 cols 97; '$TOP/guest' stty size" /dev/null </dev/null 2>"$tmp/err" | tr -d '\r\0' | tail -n 1)
+seen=$(script -qec "stty rows 31 cols 97; '$TOP/guest' stty size" /dev/null </dev/null 2>"$tmp/err" | tr -d '\r' | grep -o '[0-9]* [0-9]*$')
 check "terminal: the command has one where the caller has, of the same size"
 
 for code in 0 1 2 7 124 125 126 127 130 137 255; do
@@ -93,7 +93,7 @@ fails() {
 }
 fails "end: a panic" 125 "panic_on_oom" guest -m 512M sh -c 'echo 1 >/proc/sys/vm/panic_on_oom; tail /dev/zero'
 fails "end: switched off" 125 "was switched off" guest sh -c 'poweroff -f; sleep 1000'
-fails "end: a kernel that does not boot" 125 "could not boot" guest -a init=/nonsense/init true
+fails "end: a kernel that does not boot" 125 "could not boot" guest -a root=/dev/nonsense true
 fails "end: a time-out" 125 "did not end within 1 seconds" guest -t 1 sleep 1000
 fails "errors: an option that is unknown" 2 "unexpected argument" guest --nonsense true
 fails "errors: a kernel that is unknown" 2 "none of ours, c, upstream" guest -k nonsense true
@@ -120,7 +120,7 @@ seen=$(cd "$tmp" && B=b guest -w lasts -e A=a -e B -- sh -c '
 seen="$(cat "$tmp/lasts/file") $seen"
 check "files: the directory is the caller's, and all can be written"
 right=
-seen=$(ls -d "$tmp/other" /usr/other ~/other 2>/dev/null)
+seen=$(ls -d "$tmp/other" /usr/other ~/other 2>/dev/null || :)
 check "files: nothing lasts but what is asked for"
 
 right=
