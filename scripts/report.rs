@@ -65,6 +65,7 @@ fn results(text: &str) -> Outcomes {
     // What was said since the last result, for it to explain a failure.
     let mut said: Vec<&str> = Vec::new();
     let (mut plan, mut inner_plan, mut seen) = (None, None, 0);
+    let mut last = String::new();
 
     for line in text.lines() {
         let (depth, bare) = {
@@ -125,9 +126,10 @@ fn results(text: &str) -> Outcomes {
                 Failed(remark) if !running.is_empty() => Failed(format!("{remark} in {running}")),
                 other => other,
             };
-            all.insert(name, outcome);
+            all.insert(name.clone(), outcome);
         }
         running.clear();
+        last = name;
     }
 
     // What a crash cut off must not look like a shorter list.
@@ -135,14 +137,14 @@ fn results(text: &str) -> Outcomes {
         all.insert(test, outcome);
     }
     if plan.is_none_or(|plan| seen < plan) {
-        let last = if running.is_empty() {
-            "its first test".into()
-        } else {
-            running
+        let place = match (running.as_str(), last.as_str()) {
+            ("", "") => "in its first test".to_owned(),
+            ("", last) => format!("after {last}"),
+            (running, _) => format!("in {running}"),
         };
         all.insert(
             "the whole suite".into(),
-            Failed(format!("ended early, in {last}")),
+            Failed(format!("ended early, {place}")),
         );
     }
     all
