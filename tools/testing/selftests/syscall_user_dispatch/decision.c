@@ -312,6 +312,29 @@ TEST_F(kill, comes_before_the_syscall_runs)
 	EXPECT_EQ(0, read(pipe_fd[0], &byte, 1));
 }
 
+TEST(sigkill_while_the_selector_is_awaited_comes_before_the_syscall_runs)
+{
+	int status, ends[2];
+	char written;
+	pid_t pid;
+
+	if (!sud_can_hold())
+		SKIP(return, SUD_CANNOT_HOLD);
+	ASSERT_EQ(0, pipe(ends));
+	pid = sud_fork();
+	if (!pid) {
+		if (sud_hold(sud_hold_for_ever) && !sud_arm_foreign(hold.selector))
+			foreign_syscall(__NR_write, (long)ends[1], "", 1L);
+		_exit(1);
+	}
+	ASSERT_TRUE(sud_await_flag_of(pid, SUD_HELD));
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(SIGKILL, sud_killed_by(status));
+	close(ends[1]);
+	EXPECT_EQ(0, read(ends[0], &written, 1));
+}
+
 #ifdef __x86_64__
 
 static void block(int sig, siginfo_t *info, void *context)

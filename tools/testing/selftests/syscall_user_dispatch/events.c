@@ -160,12 +160,6 @@ TEST_F(events, tell_once_of_a_dispatch_beside_another_sigsys)
 	EXPECT_EQ(1, sud_trace_count("sud_dispatch:", ""));
 }
 
-static void wait_for_sigkill(void)
-{
-	sud_set_flag(SUD_HELD);
-	pause();
-}
-
 TEST_F(events, tell_nothing_of_a_thread_that_is_killed_while_its_selector_is_awaited)
 {
 	int status;
@@ -175,7 +169,7 @@ TEST_F(events, tell_nothing_of_a_thread_that_is_killed_while_its_selector_is_awa
 		SKIP(return, SUD_CANNOT_HOLD);
 	pid = sud_fork();
 	if (!pid) {
-		sud_hold(wait_for_sigkill);
+		sud_hold(sud_hold_for_ever);
 		sud_arm_foreign(hold.selector);
 		sud_set_flag(SUD_RELEASED);
 		sud_await_flag(0);

@@ -105,6 +105,13 @@ static inline void sud_hold_for_tracer(void)
 	sud_await_flag(SUD_RELEASED);
 }
 
+/* Until the process is killed. */
+static inline void sud_hold_for_ever(void)
+{
+	sud_set_flag(SUD_HELD);
+	pause();
+}
+
 /*
  * A child that calls @fn, where its foreign calls are dispatched, stopped in the
  * first of them by PTRACE_INTERRUPT: the dispatch is pending, and not delivered.
