@@ -86,7 +86,7 @@ missing() {
 	# What upstream's selftests of seccomp are linked with.
 	[ -e /usr/include/sys/capability.h ] || echo libcap-dev
 	for tool in bc bison column:bsdextrautils cpio file flex flock:util-linux git kmod make patch \
-		perl rsync stress-ng xz:xz-utils; do
+		pahole perl rsync stress-ng xz:xz-utils; do
 		have "${tool%:*}" || echo "${tool#*:}"
 	done
 }
