@@ -3,14 +3,14 @@
 # installed: by an apt of our own, with its own lists and cache, the machine's
 # mirror and proxy. Nothing under /etc changes.
 
-papt() { tool=$1; shift; APT_CONFIG=$CACHE/apt/apt.conf "$tool" "$@"; }
+apt=$CACHE/apt
+papt() { tool=$1; shift; APT_CONFIG=$apt/apt.conf "$tool" "$@"; }
 
 # The hooks of the machine's configuration are not for us; one that container
 # images carry deletes the packages of an installation that runs meanwhile.
 # What one script has looked up serves those that follow.
 private_apt() {
 	log=$1 remedy=$2
-	apt=$CACHE/apt
 	have apt-get || die "no apt-get to fetch Debian's packages with" "$remedy"
 	[ -z "$(find "$apt/lists.stamp" -mmin -60 2>/dev/null)" ] || return 0
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
@@ -44,11 +44,14 @@ private_apt() {
 	touch "$apt/lists.stamp"
 }
 
-# fetch LOG REMEDY PACKAGE...: into the current directory
+# [LONG=FUNCTION] fetch LOG REMEDY PACKAGE...: into the current directory. FUNCTION runs
+# the download, and says how far it is.
 fetch() {
 	log=$1 remedy=$2
 	shift 2
-	papt apt-get download -q "$@" >>"$log" 2>&1 </dev/null ||
+	# shellcheck disable=SC2086 # a list of words
+	${LONG:-} env APT_CONFIG="$apt/apt.conf" sh -c 'log=$1; shift; exec apt-get download -q "$@" >>"$log" 2>&1' \
+		sh "$log" "$@" </dev/null ||
 		die "$* could not be fetched: $(grep -m 1 '^E:' "$log")" \
 			"Is there a network? (whole log: $log) $remedy"
 }

@@ -17,6 +17,7 @@ like=${LIKE:+$BUILD/kernel/$LIKE}
 if [ -n "$like" ] && [ -e "$like" ] && [ ! -e "$out" ]; then
 	rm -rf "$out.new"
 	cp -a "$like" "$out.new"
+	rm -f "$out.new/.built"
 	mv "$out.new" "$out"
 fi
 mkdir -p "$out"
@@ -47,16 +48,20 @@ if [ ! -e "$out/.config" ] || ! cat "$@" | cmp -s - "$stamp" ||
 	cat "$@" >"$stamp"
 fi
 
-before=$(stat -c %Y "$out/arch/x86/boot/bzImage" 2>/dev/null || echo 0)
-case $flavour in debug) takes=20 ;; *) takes=10 ;; esac
-[ "$before" != 0 ] || say "building the kernel ($flavour): about $takes minutes on two cores, once"
+# The first time it takes long.
+case $flavour in debug) takes=1200 ;; c | full) takes=400 ;; *) takes=600 ;; esac
+long() {
+	progress --name "kernel-$flavour" --what "building the kernel ($flavour), once" \
+		--guess 1600:$takes --of "$log" -- "$@"
+}
+[ ! -e "$out/.built" ] || long() { "$@"; }
 
-# A line for each 250 objects, as a sign of life.
-{ make -C "$source" O="$out" -j"$jobs" bzImage headers $samples 2>&1 9>&-; echo "status $?"; } | tee "$log" |
-	awk '/^  (CC|AS|RUSTC|HOSTCC|BINDGEN)/ && ++n % 250 == 0 { print "    " n " objects"; fflush() }' >&2
-[ "$(tail -n 1 "$log")" = "status 0" ] ||
+: >"$log"
+long sh -c 'log=$1; shift; exec "$@" >>"$log" 2>&1' sh "$log" \
+	make -C "$source" O="$out" -j"$jobs" bzImage headers $samples 9>&- ||
 	die "the kernel build ($flavour) failed:" "$(grep -m 3 -A 8 -E '^error|[^ ]: (fatal )?error: |No space|^ld' "$log" || tail -n 5 "$log")" \
 		"The whole log: $log"
+touch "$out/.built"
 # Ours must not warn; upstream's warnings are upstream's.
 if grep -E -A 3 '(^|: )warning: |: warning:' "$log" | grep -E 'user_dispatch|rust/helpers/syscall' >&2; then
 	die "the compiler warns about our code (whole log: $log)"

@@ -53,16 +53,16 @@ from_debian() {
 		say "no suite carries Linux $VERSION any more; trying $package"
 	fi
 
-	say "fetching $package (160 MB)"
-	cd "$CACHE/apt"
-	fetch "$log" "$remedy" "$package"
+	cd "$apt"
+	long() { progress --name fetch --what "fetching $package" --guess 160:60 --size --of "$apt/*.deb" -- "$@"; }
+	LONG=long fetch "$log" "$remedy" "$package"
 	deb=$(ls -v "$package"_*.deb | tail -n 1)
 
-	say "unpacking it (half a minute)"
 	rm -rf unpack
 	mkdir unpack
-	dpkg-deb --fsys-tarfile "$deb" | tar -xO --wildcards './usr/src/*.tar.xz' |
-		tar -xJ -C unpack --strip-components=1 ||
+	progress --name unpack --what "unpacking it" --guess 0:40 -- sh -c \
+		'dpkg-deb --fsys-tarfile "$1" | tar -xO --wildcards "./usr/src/*.tar.xz" |
+			tar -xJ -C unpack --strip-components=1' sh "$deb" ||
 		die "$deb could not be unpacked" "Remove $CACHE/apt and try again."
 	tree=$CACHE/linux-$(tree_version unpack)
 	rm -rf "$tree"
