@@ -10,8 +10,8 @@ mkdir -p "$out"
 
 # measure IMAGE NAME FILE: what the guest prints is added to FILE.
 measure() {
-	GUEST_QUIET=1 GUEST_CPUS=1 GUEST_TIMEOUT=180 GUEST_LOG="bench-$2" \
-		"$TOP/scripts/guest.sh" "$1" "$BUILD/bin/bench measure" >>"$3"
+	# shellcheck disable=SC2086 # a list of words
+	guest -k "$1" -c 1 -t 180 $how --console "$BUILD/log/console-bench-$2.log" -- "$BUILD/bin/bench" measure </dev/null >>"$3"
 }
 
 # measure_all SUFFIX
@@ -32,8 +32,7 @@ say "counting instructions on three kernels (half a minute)"
 rm -f "$out"/*.txt
 # The clock of such a guest counts instructions, those of all its processors
 # together, so it has one. With sleep=off time would leap while it waits for files.
-GUEST_TCG=1 GUEST_QEMU="-icount shift=0,sleep=on"
-export GUEST_TCG GUEST_QEMU
+how="--emulate --qemu=-icount --qemu=shift=0,sleep=on"
 measure_all .txt
 compare .txt "$out" "$@"
 
@@ -41,7 +40,7 @@ compare .txt "$out" "$@"
 # pace of a machine changes.
 if [ $# = 0 ] && has_kvm; then
 	say "measuring nanoseconds on three kernels (a minute and a half)"
-	unset GUEST_TCG GUEST_QEMU
+	how=
 	for _ in 1 2 3 4 5; do measure_all .ns.txt; done
 	compare .ns.txt "$out/nanoseconds" --nanoseconds
 fi

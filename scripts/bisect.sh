@@ -34,8 +34,8 @@ prove() {
 	git checkout -q "$commit"
 	"$TOP/scripts/overlay.sh" "$repo" "$work/linux"
 	LIKE=bisect-on "$TOP/scripts/kernel.sh" "$flavour" "$work/linux" "$@" || die "does not build: $what"
-	GUEST_QUIET=1 GUEST_LOG=bisect "$TOP/scripts/guest.sh" "$BUILD/kernel/$flavour/arch/x86/boot/bzImage" "$program" \
-		>"$BUILD/log/bisect.log" 2>&1 || die "does not run ${program##*/}: $what" "Its output: $BUILD/log/bisect.log"
+	guest -k "$BUILD/kernel/$flavour/arch/x86/boot/bzImage" -t 600 --console "$BUILD/log/console-bisect.log" -- "$program" \
+		>"$BUILD/log/bisect.log" 2>&1 </dev/null || die "does not run ${program##*/}: $what" "Its output: $BUILD/log/bisect.log"
 	! grep -E 'WARNING:|BUG:|Oops' "$BUILD/log/console-bisect.log" >&2 || die "the kernel complains: $what"
 	echo "$what" >"$work/proven/$key"
 }

@@ -42,9 +42,9 @@ unshare $user --mount sh -euc '
 	die "the broken kernel could not be built" "Run it as root, or allow user namespaces to users."
 
 # The overflow comes last, as the panic ends the guest.
-GUEST_QUIET=1 GUEST_CPUS=1 GUEST_LOG=broken "$TOP/scripts/guest.sh" "$out/kernel/arch/x86/boot/bzImage" \
-	"cd $BUILD/kselftest/syscall_user_dispatch; ../ptrace/get_set_sud; \
-	 ./sud_test -t dispatch_trigger_sigsys; ./arming" >"$BUILD/log/broken.log" 2>&1 || :
+guest -k "$out/kernel/arch/x86/boot/bzImage" -c 1 -t 600 --console "$BUILD/log/console-broken.log" -- \
+	sh -c "cd $BUILD/kselftest/syscall_user_dispatch; ../ptrace/get_set_sud; \
+	 ./sud_test -t dispatch_trigger_sigsys; ./arming" >"$BUILD/log/broken.log" 2>&1 </dev/null || :
 seen=$("$TOP/scripts/console.sh" "$BUILD/log/console-broken.log")
 rm -rf "$out"
 

@@ -64,6 +64,10 @@ wait $!
 seen="$first $second"
 check "streams: each line arrives before the next is sent"
 
+right="through the device"
+seen=$(guest sh -c 'echo through the device >/dev/stdout' 2>"$tmp/err")
+check "streams: /dev/stdout is the standard output"
+
 right="out err"
 seen="$(guest sh -c 'echo out; echo err >&2' 2>"$tmp/err") $(cat "$tmp/err")"
 check "streams: standard output and error are apart"
@@ -93,7 +97,8 @@ fails() {
 	! grep -q "$says" "$tmp/err" || seen="$seen, and says so"
 	check "$name"
 }
-fails "end: a panic" 125 "panic_on_oom" guest -m 512M sh -c 'echo 1 >/proc/sys/vm/panic_on_oom; tail /dev/zero'
+fails "end: a panic" 125 "sysrq triggered crash" guest sh -c 'echo c >/proc/sysrq-trigger; sleep 1000'
+fails "end: a panic for want of memory" 125 "panic_on_oom" guest -m 512M sh -c 'echo 1 >/proc/sys/vm/panic_on_oom; tail /dev/zero'
 fails "end: switched off" 125 "was switched off" guest sh -c 'poweroff -f; sleep 1000'
 fails "end: a kernel that does not boot" 125 "could not boot" guest -a root=/dev/nonsense true
 fails "end: a time-out" 125 "did not end within 1 seconds" guest -t 1 sleep 1000
@@ -101,19 +106,21 @@ fails "errors: an option that is unknown" 2 "unexpected argument" guest --nonsen
 fails "errors: a kernel that is unknown" 2 "none of ours, c, upstream" guest -k nonsense true
 fails "errors: a directory that is not there" 125 "/nonsense" guest -w /nonsense true
 
-# interrupted NAME STATUS COMMAND: Ctrl-C when the command says so, and again each
+# signalled NAME SIGNAL STATUS COMMAND: sent when the command says so, and again each
 # time it says so again.
-interrupted() {
-	name=$1 right=$2
+signalled() {
+	name=$1 right=$3
 	rm -f "$tmp/from"
 	mkfifo "$tmp/from"
-	setsid sh -c 'trap - INT; exec "$0" sh -c "$1"' "$TOP/guest" "$3" >"$tmp/from" 2>"$tmp/err" </dev/null &
-	while read -r _; do kill -INT $!; done <"$tmp/from"
+	setsid sh -c 'trap - INT; exec "$0" sh -c "$1"' "$TOP/guest" "$4" >"$tmp/from" 2>"$tmp/err" </dev/null &
+	while read -r _; do kill -"$2" $!; done <"$tmp/from"
 	wait $! && seen=0 || seen=$?
 	check "$name"
 }
-interrupted "Ctrl-C: ends the command" 130 'echo; exec sleep 1000'
-interrupted "Ctrl-C: twice, ends a guest whose command goes on" 130 'trap echo INT; echo; while :; do sleep 1; done'
+signalled "Ctrl-C: ends the command" INT 130 'echo; exec sleep 1000'
+signalled "Ctrl-C: twice, ends a guest whose command goes on" INT 130 'trap echo INT; echo; while :; do sleep 1; done'
+signalled "signals: SIGHUP ends the command" HUP 129 'echo; exec sleep 1000'
+signalled "signals: SIGTERM ends the guest, too" TERM 143 'trap "" TERM; echo; while :; do sleep 1; done'
 
 mkdir "$tmp/lasts"
 right="kept $tmp A=a B=b"

@@ -15,9 +15,6 @@ here=${0%/*}/..
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
 
-# virtme-ng leads /dev/stdout to its own port, but the selftests mean their output.
-ln -sfn /proc/self/fd/1 /dev/stdout
-
 # The kernel ran its tests while it booted, and kept what they said.
 kunit() {
 	cat /sys/kernel/debug/kunit/syscall_user_dispatch/results

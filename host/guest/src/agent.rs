@@ -24,7 +24,7 @@ use std::{
     io::{ErrorKind, PipeReader, PipeWriter, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::{ffi::OsStrExt, process::CommandExt, process::ExitStatusExt},
+        unix::{ffi::OsStrExt, fs::symlink, process::CommandExt, process::ExitStatusExt},
     },
     path::Path,
     process::{Child, Command, ExitStatus},
@@ -123,6 +123,13 @@ fn enter_root(lasting: &[Bytes]) -> Result<()> {
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;
     chdir("/")?;
+
+    // virtme-ng leads these to ports of its own.
+    for (fd, name) in ["stdin", "stdout", "stderr"].iter().enumerate() {
+        let path = Path::new("/dev").join(name);
+        let _ = fs::remove_file(&path);
+        symlink(format!("/proc/self/fd/{fd}"), path)?;
+    }
     Ok(())
 }
 

@@ -41,8 +41,8 @@ enum Kernel {
 }
 
 /// The names, and what they mean: the two series, in Rust; the same with the implementation in C;
-/// without the series; ours that watches itself.
-const KERNELS: [&str; 4] = ["ours", "c", "upstream", "debug"];
+/// without the series; ours that watches itself; ours with what the programs of people need.
+const KERNELS: [&str; 5] = ["ours", "c", "upstream", "debug", "full"];
 
 impl FromStr for Kernel {
     type Err = String;
@@ -116,7 +116,8 @@ impl Kernel {
 )]
 struct Options {
     /// Which kernel: ours, c (the implementation in C), upstream (without the series), debug
-    /// (ours that watches itself), or the path of an image
+    /// (ours that watches itself), full (ours with networks, NTSYNC, BPF and the like), or the
+    /// path of an image
     #[arg(short, long, value_name = "KERNEL", default_value = "ours")]
     kernel: Kernel,
     /// How many processors [default: 2, or 1 that is emulated]
@@ -143,6 +144,9 @@ struct Options {
     /// Emulate the processor where KVM works, too
     #[arg(long)]
     emulate: bool,
+    /// Keep what the kernel says on its console in FILE
+    #[arg(long, value_name = "FILE")]
+    console: Option<PathBuf>,
     /// What to run
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -219,15 +223,18 @@ fn print_indented<'a>(lines: impl IntoIterator<Item = &'a str>) {
 }
 
 /// Says on standard error how the guest ended, and returns the exit status.
-fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> u8 {
+fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> Result<u8> {
     let console = guest.console();
+    if let Some(path) = &options.console {
+        fs::write(path, &console).with_context(|| format!("the console {}", path.display()))?;
+    }
     let (what, otherwise) = match end {
-        End::Exit(status) => return status,
+        End::Exit(status) => return Ok(status),
         End::Failed(why, status) => {
             eprintln!("guest: {why}");
-            return status;
+            return Ok(status);
         }
-        End::Stopped(signal) => return 128 + signal as u8,
+        End::Stopped(signal) => return Ok(128 + signal as u8),
         End::TimeOut => {
             let seconds = options.timeout.unwrap_or_default();
             (format!("did not end within {seconds} seconds"), 0)
@@ -241,22 +248,26 @@ fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> u8 {
         print_indented(guest.said().lines());
     }
     print_indented(cause(&console, otherwise));
-    let log = build.join("log/console-guest.log");
-    let kept = fs::create_dir_all(build.join("log")).and_then(|()| fs::write(&log, &console));
-    if kept.is_ok() {
-        eprintln!("       The whole console: {}", log.display());
-    }
+    let log = match &options.console {
+        Some(path) => path.clone(),
+        None => {
+            let logs = build.join("log");
+            let log = logs.join("console-guest.log");
+            fs::create_dir_all(logs).and_then(|()| fs::write(&log, &console))?;
+            log
+        }
+    };
+    eprintln!("       The whole console: {}", log.display());
     if otherwise != 0 && options.kernel != Kernel::Named("upstream") {
         eprintln!("       Is it the kernel? './guest -k upstream' runs the same on upstream's.");
     }
-    OURS
+    Ok(OURS)
 }
 
 fn run(options: &Options) -> Result<u8> {
-    let directory =
-        env::var_os("SUD_BUILD").context("SUD_BUILD, which ./guest sets, is not set")?;
+    let directory = env::var_os("BUILD").context("BUILD, which ./guest sets, is not set")?;
     let directory = Path::new(&directory);
-    let top = env::var_os("SUD_TOP").context("SUD_TOP, which ./guest sets, is not set")?;
+    let top = env::var_os("TOP").context("TOP, which ./guest sets, is not set")?;
     let lasting = options.writable.iter().map(|path| {
         let full = fs::canonicalize(path);
         let full = full.with_context(|| format!("the directory {}", path.display()))?;
@@ -302,7 +313,7 @@ fn run(options: &Options) -> Result<u8> {
     let mut guest = Guest::boot(&machine)?;
     let limit = options.timeout.map(Duration::from_secs);
     let end = host::run(&mut guest, start, limit, interactive)?;
-    Ok(report(end, &guest, options, directory))
+    report(end, &guest, options, directory)
 }
 
 fn main() -> ExitCode {
