@@ -4,7 +4,10 @@
 
 TOP := $(CURDIR)
 BUILD := $(abspath $(or $(O),build))
-export TOP BUILD KDIR J PATCH MATRIX MUTANT
+export TOP BUILD KDIR J PATCH MATRIX MUTANT FRAGMENT
+$(if $(filter-out 2,$(words $(TOP) $(BUILD)))$(findstring :,$(TOP)$(BUILD)),$(error \
+	a space or a colon in '$(TOP)' or '$(or $(O),build)': neither make nor the kernel's build can handle it. \
+	Move the repository, or name another directory by O=))
 # As it was typed, for the shell of the guest.
 override export CMD := $(value CMD)
 # An empty RUSTC would be a program to cargo.
@@ -22,7 +25,8 @@ image.ours := $(BUILD)/bzImage
 image.upstream := $(BUILD)/bzImage.upstream
 image.c := $(BUILD)/bzImage.c
 image.debug := $(BUILD)/bzImage.debug
-image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is none of ours, upstream, c, debug))
+image.full := $(BUILD)/bzImage.full
+image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is none of ours, upstream, c, debug, full))
 
 demo := $(BUILD)/kernel/ours/samples/syscall_user_dispatch/personality
 
@@ -34,8 +38,9 @@ series := $(shell find patches/*/*.patch $(mirrored)) scripts/series.sh scripts/
 define help
   make run                 the demonstration on the patched kernel, from nothing
   make test                all tests; the closing line counts them
-  make shell               a shell in the patched kernel, over this machine's files
-  make exec CMD='...'      one command in it: its output, its exit status
+  ./guest [COMMAND]        a command, or a shell, in the patched kernel: ./guest --help
+  make shell               the same as ./guest
+  make exec CMD='...'      the same for a line of the shell
 
   make build               only build it: build/bzImage, build/vmlinux
   make check               static checks
@@ -63,6 +68,8 @@ define help
   KERNEL=upstream          (shell, exec, kselftest) the unpatched kernel instead;
   KERNEL=c                 the patched one with the implementation in C
   KERNEL=debug             the patched one that watches itself
+  KERNEL=full              the patched one with networks, NTSYNC, BPF and the like
+  FRAGMENT=/path           options of your own, merged into the kernel that is built
   KDIR=/path               a kernel tree of your own; it is only read
   J=N                      jobs; O=, RUSTC=, BINDGEN=, LLVM= as in the kernel
 endef
@@ -71,7 +78,7 @@ export help
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 .NOTPARALLEL:
-.PHONY: run build build-upstream test check kunit kselftest differential bench image shell exec \
+.PHONY: FORCE run build build-upstream test check kunit kselftest differential bench image shell exec \
 	million debug matrix mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
@@ -95,11 +102,16 @@ exec:
 
 # Each step leaves a stamp. A tree of the user's own is looked at each time, and
 # left again when it is no longer named.
-$(BUILD)/.setup: scripts/setup.sh scripts/lib.sh
+# Tools that are named are looked at each time, and stay until others are.
+tools := $(strip $(foreach tool,RUSTC BINDGEN LLVM,$(addprefix $(tool)=,$($(tool)))))
+$(BUILD)/.setup: scripts/setup.sh scripts/lib.sh \
+	$(if $(tools),$(shell echo '$(tools)' | cmp -s - $(BUILD)/.tools || echo FORCE))
 	@scripts/setup.sh
+	@echo '$(tools)' >$(BUILD)/.tools
 	@touch $@
 
-$(BUILD)/.source: $(BUILD)/.setup scripts/source.sh $(if $(KDIR)$(shell cat $(BUILD)/.kdir 2>/dev/null),FORCE)
+$(BUILD)/.source: $(BUILD)/.setup scripts/source.sh | $(BUILD)/bin/progress
+$(BUILD)/.source: $(if $(KDIR)$(shell cat $(BUILD)/.kdir 2>/dev/null),FORCE)
 	@scripts/source.sh
 	@touch $@
 
@@ -107,30 +119,40 @@ $(BUILD)/.series: $(BUILD)/.source $(series)
 	@scripts/series.sh
 	@touch $@
 
-# What 'make menuconfig' chose stands for configs/ours.config, as long as it is there.
-ours := $(TOP)/configs/base.config $(or $(wildcard $(BUILD)/menu.config),$(TOP)/configs/ours.config)
-$(BUILD)/bzImage: $(BUILD)/.series $(ours) scripts/kernel.sh \
-	$(shell cat $(ours) | cmp -s - $(BUILD)/kernel/ours/.fragments || echo FORCE)
-	@scripts/kernel.sh ours $(BUILD)/linux $(ours)
-	@ln -sfn kernel/ours/vmlinux $(BUILD)/vmlinux
-	@ln -sfn kernel/ours/arch/x86/boot/bzImage $@ && touch $@
+# Of what each kernel is made. What 'make menuconfig' chose stands for
+# configs/ours.config, as long as it is there.
+config = $(patsubst %,$(TOP)/configs/%.config,$(1))
+chosen := $(or $(wildcard $(BUILD)/menu.config),$(call config,ours))
+fragments.ours := $(call config,base) $(chosen)
+fragments.upstream := $(call config,base upstream)
+fragments.c := $(call config,base c)
+fragments.debug := $(call config,base) $(chosen) $(call config,debug)
+fragments.full := $(call config,base) $(chosen) $(call config,full)
+fragments = $(fragments.$(1)) $(if $(FRAGMENT),$(or $(realpath $(FRAGMENT)),$(error FRAGMENT=$(FRAGMENT) is no file)))
+# kernel,NAME,TREE: builds it, and puts its image and vmlinux where they are looked for.
+kernel = scripts/kernel.sh $(1) $(BUILD)/$(2) $(call fragments,$(1)) && \
+	ln -sfn kernel/$(1)/vmlinux $(BUILD)/vmlinux$(suffix $(image.$(1))) && \
+	ln -sfn kernel/$(1)/arch/x86/boot/bzImage $@ && touch $@
+# What every kernel is made from, and what asks for it to be made again.
+needs = $(call fragments,$(1)) scripts/kernel.sh \
+	$(shell cat $(call fragments,$(1)) | cmp -s - $(BUILD)/kernel/$(1)/.fragments || echo FORCE)
 
-$(BUILD)/bzImage.upstream: $(BUILD)/.source $(TOP)/configs/base.config scripts/kernel.sh
-	@scripts/kernel.sh upstream $(BUILD)/pristine $(TOP)/configs/base.config
-	@ln -sfn kernel/upstream/vmlinux $(BUILD)/vmlinux.upstream
-	@ln -sfn kernel/upstream/arch/x86/boot/bzImage $@ && touch $@
+$(image.ours): $(BUILD)/.series $$(call needs,ours) | $(BUILD)/bin/progress
+	@$(call kernel,ours,linux)
 
-# Built like ours but for one option.
-$(BUILD)/bzImage.c: $(BUILD)/bzImage $(TOP)/configs/c.config
-	@LIKE=ours scripts/kernel.sh c $(BUILD)/linux $(TOP)/configs/base.config $(TOP)/configs/c.config
-	@ln -sfn kernel/c/arch/x86/boot/bzImage $@ && touch $@
+$(image.upstream): $(BUILD)/.source $$(call needs,upstream) | $(BUILD)/bin/progress
+	@$(call kernel,upstream,pristine)
+
+# Built like ours but for few options.
+$(image.c): $(BUILD)/.series $$(call needs,c) | $(BUILD)/bin/progress
+	@LIKE=ours $(call kernel,c,linux)
+
+$(image.full): $(BUILD)/.series $$(call needs,full) | $(BUILD)/bin/progress
+	@LIKE=ours $(call kernel,full,linux)
 
 # Rust with KASAN takes clang.
-debug-build := debug $(BUILD)/linux $(patsubst %,$(TOP)/configs/%.config,base ours debug)
-$(BUILD)/bzImage.debug: $(BUILD)/.series $(wordlist 3,5,$(debug-build)) scripts/kernel.sh
-	@LLVM=1 scripts/kernel.sh $(debug-build)
-	@ln -sfn kernel/debug/vmlinux $(BUILD)/vmlinux.debug
-	@ln -sfn kernel/debug/arch/x86/boot/bzImage $@ && touch $@
+$(image.debug): $(BUILD)/.series $$(call needs,debug) | $(BUILD)/bin/progress
+	@LLVM=1 $(call kernel,debug,linux)
 
 # The results of all tests are KTAP in build/results: of the host, and of each
 # kernel. The closing line counts what is in there.
@@ -153,9 +175,9 @@ $(BUILD)/bin/report: scripts/report.rs $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ $<
 
 # The programs of the workspace.
-$(BUILD)/bin/guest: Cargo.toml Cargo.lock $(shell find host -name '*.rs' -o -name Cargo.toml) $(BUILD)/.setup
+$(BUILD)/bin/guest $(BUILD)/bin/progress &: Cargo.toml Cargo.lock $(shell find host -name '*.rs' -o -name Cargo.toml) $(BUILD)/.setup
 	@scripts/host.sh
-	@touch $@
+	@touch $(BUILD)/bin/guest $(BUILD)/bin/progress
 
 # A user of the mechanism in Rust.
 $(BUILD)/bin/rustix: $(wildcard examples/rustix/*) $(BUILD)/.setup
@@ -170,10 +192,10 @@ $(BUILD)/kselftest/run_kselftest.sh: $(BUILD)/bzImage scripts/kselftest.sh
 # what is there. NAME is that of the kernel, or "ours-smp" for two processors, Intel's
 # this time, whose 32-bit programs enter the kernel by SYSENTER and not by SYSCALL.
 guest = rm -rf $(results)/$(1) && mkdir -p $(results)/$(1) && \
-	GUEST_QUIET=1 GUEST_LOG=$(1) GUEST_TIMEOUT=$(patience) GUEST_RW=$(results)/$(1) \
-	$(if $(filter %-smp,$(1)),GUEST_CPUS=2 GUEST_QEMU="-cpu qemu64$(comma)vendor=GenuineIntel") \
-	GUEST_APPEND="kunit.enable=1 kunit.filter_glob=syscall_user_dispatch" \
-	scripts/guest.sh $(image.$(1:-smp=)) "$(TOP)/scripts/in-guest.sh $(results)/$(1) $(2)" || \
+	guest -k $(image.$(1:-smp=)) -t $(patience) -w $(results)/$(1) \
+	$(if $(filter %-smp,$(1)),-c 2 -q "-cpu qemu64$(comma)vendor=GenuineIntel") \
+	-a "kunit.enable=1 kunit.filter_glob=syscall_user_dispatch" --console $(BUILD)/log/console-$(1).log \
+	-- $(TOP)/scripts/in-guest.sh $(results)/$(1) $(2) </dev/null || \
 	echo "error: the guest ($(1)) broke off; what is missing counts as failed" >&2
 comma := ,
 # After how many seconds it hangs.
@@ -187,6 +209,8 @@ tap = $(results)/$(1).tap$(if $(filter upstream/syscall_user_dispatch,$(1)),!scr
 kunit-parse = $(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap || true
 guest-run = mkdir -p $(results)/host && scripts/guest-test.sh >$(results)/host/guest.tap || true
 check-run = mkdir -p $(results)/host && scripts/check.sh >$(results)/host/check.tap || true
+# long,NAME,WHAT,UNITS:SECONDS,PATH,COMMAND: with its progress, which is the lines of all files PATH.
+long = progress --name $(1) --what "$(2)" --guess $(3) --of '$(4)' -- sh -c '$(subst ','\'',$(5))'
 # beside,COMMAND,COMMAND: both at a time. What runs in the background does not hear
 # Ctrl-C, so it is told.
 beside = trap 'trap - INT; kill 0' INT; { $(1); } & { $(2); } & wait
@@ -207,13 +231,13 @@ smp := stress stress-ng syscall_user_dispatch:entry_paths_32
 test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
 	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest
 	@rm -rf $(results)
-	@$(check-run)
-	@echo "==> running commands in guests, in all the ways they may end (3 to 8 minutes)" >&2
-	@$(guest-run)
+	@mkdir -p $(results)
+	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
+	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,35:150,$(results)/*/*.tap,$(guest-run))
 	@$(bench-guard)
-	@echo "==> testing on three kernels, two guests at a time (15 to 25 minutes)" >&2
-	@$(call beside,$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
-		$(call guest,upstream,$(random) $(suites)); $(call guest,c,$(random) $(selftests)))
+	@$(call long,test,testing on three kernels$(comma) two guests at a time,5500:600,$(results)/*/*.tap,$(call beside,\
+		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
+		$(call guest,upstream,$(random) $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
 	@$(call differential-compare,ours)
 	@report $(call taps,host,check guest bench $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
@@ -224,19 +248,20 @@ check: $(BUILD)/bzImage $(BUILD)/bin/report
 	@$(check-run)
 	@report $(results)/host/check.tap
 
-kunit: $(BUILD)/bzImage $(BUILD)/bin/report
+kunit: $(BUILD)/bzImage $(BUILD)/bin/report $(BUILD)/bin/guest
 	@$(call guest,ours,kunit)
 	@$(kunit-parse)
 	@report $(results)/ours/kunit.tap
 
-kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report
-	@$(call guest,$(KERNEL),$(selftests))
+kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report $(BUILD)/bin/guest
+	@$(call long,kselftest,running the selftests,800:150,$(results)/*/*.tap,$(call guest,$(KERNEL),$(selftests)))
 	@report $(call taps,$(KERNEL),$(selftests))
 
 million: OPS := 1000000
 differential million: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream \
-	$(BUILD)/bin/differential $(BUILD)/bin/report
-	@$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random)); $(call guest,c,$(random)))
+	$(BUILD)/bin/differential $(BUILD)/bin/guest $(BUILD)/bin/report
+	@$(call long,differential-$(OPS),running random programs on three kernels,$$((9 * $(OPS))):$$(($(OPS) / 500)),$(results)/*/differential.txt,\
+		$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random)); $(call guest,c,$(random))))
 	@$(call differential-compare,ours)
 	@cat $(call taps,host,$(differentials))
 	@report $(call taps,host,$(differentials))
@@ -247,18 +272,19 @@ debug-suites := kunit samples injection $(selftests)
 debug: results := $(BUILD)/results/debug
 debug: OPS := 5000
 debug: $(BUILD)/bzImage.debug $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
-	$(BUILD)/bin/report $(BUILD)/bin/differential $(BUILD)/bin/rustix
+	$(BUILD)/bin/report $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest
 	@rm -rf $(results)
-	@echo "==> testing on the debug kernel (about 15 minutes)" >&2
-	@$(call beside,$(call guest,debug,$(random) $(debug-suites)),\
-		$(call guest,upstream,$(random)); $(call guest,c,$(random)))
+	@$(call long,debug,testing on the debug kernel,2500:900,$(results)/*/*.tap,\
+		$(call beside,$(call guest,debug,$(random) $(debug-suites)),\
+		$(call guest,upstream,$(random)); $(call guest,c,$(random))))
 	@$(call differential-compare,debug)
+	@mkdir -p $(results)/host
 	@scripts/console.sh $(BUILD)/log/console-debug.log >$(results)/host/console.tap
-	@LLVM=1 scripts/broken.sh $(debug-build) >$(results)/host/broken.tap || true
+	@LLVM=1 scripts/broken.sh debug $(BUILD)/linux $(call fragments,debug) >$(results)/host/broken.tap || true
 	@cat $(results)/host/console.tap $(results)/host/broken.tap
 	@report $(call taps,host,$(differentials) console broken) $(call taps,debug,$(debug-suites))
 
-bench: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/bench
+bench: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/bench $(BUILD)/bin/guest
 	@$(bench)
 
 docs: $(BUILD)/.series
@@ -274,15 +300,17 @@ menuconfig: $(BUILD)/.series
 patches: $(BUILD)/.series
 	@scripts/patches.sh
 
-patches-bisect: $(BUILD)/bzImage
+patches-bisect: $(BUILD)/bzImage $(BUILD)/bin/guest
 	@scripts/bisect.sh $(demo)
 
-mutants: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/mutants
-	@scripts/mutants.sh $(BUILD)/bin/mutants
+mutants: $(BUILD)/bzImage $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/mutants $(BUILD)/bin/guest
+	@$(call long,mutants,making mistakes on purpose,207:5000,$(BUILD)/mutants/results,scripts/mutants.sh $(BUILD)/bin/mutants)
 
 # The code in other configurations than the project's own.
-matrix: $(BUILD)/.series $(BUILD)/bin/report
-	@mkdir -p $(results)/host && scripts/matrix.sh >$(results)/host/matrix.tap
+matrix: $(BUILD)/.series $(BUILD)/bin/report $(BUILD)/bin/progress
+	@mkdir -p $(results)/host
+	@$(call long,matrix,building what the series touch,67:4000,$(results)/host/matrix.tap,\
+		scripts/matrix.sh >$(results)/host/matrix.tap)
 	@report $(results)/host/matrix.tap
 
 test-all: test million debug matrix mutants
@@ -294,3 +322,6 @@ distclean: clean
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/syscall-user-dispatch"
 
 FORCE:
+
+.DEFAULT:
+	@echo "error: nothing is called '$@' here; 'make help' lists what can be made" >&2; exit 2
