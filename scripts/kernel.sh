@@ -3,7 +3,7 @@
 # [LIKE=FLAVOUR] kernel.sh FLAVOUR SOURCE FRAGMENT...
 #
 # Configure and build a kernel out of tree: build/kernel/FLAVOUR from SOURCE,
-# with the fragments merged into Kconfig's defaults.
+# with the fragments merged into Kconfig's defaults, the last one first in rank.
 . "$TOP/scripts/lib.sh"
 lock 9 "$BUILD/.lock" "$BUILD"
 
@@ -41,9 +41,15 @@ if [ ! -e "$out/.config" ] || ! cat "$@" | cmp -s - "$stamp" ||
    [ -n "$(find "$source/kernel/entry" "$source/samples" "$source/arch/Kconfig" -name 'Kconfig*' -newer "$stamp")" ]; then
 	room "$BUILD" 4 "a kernel build"
 	rm -f "$stamp" "$out/.config"
-	(cd "$source" && sh scripts/kconfig/merge_config.sh -s -O "$out" "$@") >"$log" 2>&1 9>&- ||
+	# A later fragment may take back what an earlier one says, for which merge_config.sh
+	# would refuse both.
+	requested=$out/.requested
+	awk '{ symbol = $1 == "#" ? $2 : $1; sub(/=.*/, "", symbol) }
+	     symbol ~ /^CONFIG_/ { line[symbol] = $0 }
+	     END { for (symbol in line) print line[symbol] }' "$@" | sort >"$requested"
+	(cd "$source" && sh scripts/kconfig/merge_config.sh -s -O "$out" "$requested") >"$log" 2>&1 9>&- ||
 		die "the kernel could not be configured as requested:" \
-			"$(grep -hvxFf "$out/.config" "$@" | grep CONFIG_ || tail -n 1 "$log")" \
+			"$(grep -vxFf "$out/.config" "$requested" || tail -n 1 "$log")" \
 			"Adapt the fragments: $* (whole log: $log)."
 	cat "$@" >"$stamp"
 fi
