@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Syscall User Dispatch in Rust: the front door. What the targets do is in
+# Syscall User Dispatch in Rust: what people call. What the targets do is in
 # scripts/; what they mean is in 'make help'.
 
 TOP := $(CURDIR)
@@ -36,39 +36,39 @@ export MIRRORED := $(mirrored)
 series := $(shell find patches/*/*.patch $(mirrored)) scripts/series.sh scripts/overlay.sh
 
 define help
-  make run                 the demonstration on the patched kernel, from nothing
-  make test                all tests; the closing line counts them
-  ./guest [COMMAND]        a command, or a shell, in the patched kernel: ./guest --help
+  make run                 the demonstration on the patched kernel, from scratch
+  make test                the tests; the last line counts the results
+  ./guest [COMMAND]        run a command, or a shell, on the patched kernel: ./guest --help
   make shell               the same as ./guest
-  make exec CMD='...'      the same for a line of the shell
+  make exec CMD='...'      the same for one line of shell commands
 
   make build               only build it: build/bzImage, build/vmlinux
   make check               static checks
   make kunit               the policy's unit tests, in the guest
   make kselftest           upstream's selftests and ours, in the guest
-  make differential        random programs on ours, on C and on upstream's (SEED=, OPS=)
+  make differential        random programs on our kernel, on C and on upstream (SEED=, OPS=)
   make bench               what each path costs, compared with C and with upstream
   make docs                the admin guide's page, as HTML
   make rustdoc             the code's documentation, private items included
   make menuconfig          the options of our kernel: implementation, tests, debugging
   make patches             the two series, ready to send
-  make patches-bisect      each patch builds and boots, option on and off: over an hour
+  make patches-bisect      build and boot each patch, option on and off; over an hour
                            (PATCH=fixes/N or rust/N)
   make million             a million operations of random programs
-  make debug               tests, and allocations that fail, on a kernel with KASAN,
-                           UBSAN, lockdep and the like, whose log must stay clean
-  make mutants             mistakes made on purpose, one by one, for the tests to find;
-                           over an hour; goes on where it was stopped (MUTANT= part of a name)
-  make matrix              what the series touch, built in 65 configurations; an hour;
-                           goes on where it was stopped (MATRIX= a pattern of names)
+  make debug               tests, some with failing allocations, on a kernel with KASAN,
+                           UBSAN, lockdep and the like; its log must stay clean
+  make mutants             deliberate mistakes, one at a time, which the tests must find;
+                           over an hour; continues where it was stopped (MUTANT= part of a name)
+  make matrix              build what the series touch in 65 configurations; an hour;
+                           continues where it was stopped (MATRIX= a pattern of names)
   make test-all            test, million, debug, matrix, mutants: four hours
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
   KERNEL=upstream          (shell, exec, kselftest) the unpatched kernel instead;
   KERNEL=c                 the patched one with the implementation in C
-  KERNEL=debug             the patched one that watches itself
-  KERNEL=full              the patched one with networks, NTSYNC, BPF and the like
+  KERNEL=debug             the patched one with KASAN, UBSAN, lockdep and the like
+  KERNEL=full              the patched one with networking, NTSYNC, BPF and the like
   FRAGMENT=/path           options of your own, merged into the kernel that is built
   KDIR=/path               a kernel tree of your own; it is only read
   J=N                      jobs; O=, RUSTC=, BINDGEN=, LLVM= as in the kernel

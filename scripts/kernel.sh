@@ -55,10 +55,10 @@ if [ ! -e "$out/.config" ] || ! cat "$@" | cmp -s - "$stamp" ||
 fi
 
 # The first time it takes long.
-case $flavour in debug) takes=1200 ;; c | full) takes=400 ;; *) takes=600 ;; esac
+case $flavour in c) guess=1000:300 ;; debug) guess=3000:1200 ;; *) guess=3000:600 ;; esac
 long() {
 	progress --name "kernel-$flavour" --what "building the kernel ($flavour), once" \
-		--guess 1600:$takes --of "$log" -- "$@"
+		--guess $guess --of "$log" -- "$@"
 }
 [ ! -e "$out/.built" ] || long() { "$@"; }
 

@@ -79,7 +79,9 @@ impl Measurement {
         };
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             if let Some(release) = line.strip_prefix("# kernel ") {
-                measurement.kernel = release.to_owned();
+                // Behind it comes what tells the three apart.
+                let version = release.split('-').next().unwrap_or(release);
+                measurement.kernel = version.to_owned();
                 continue;
             }
             let (path, value) = line
