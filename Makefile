@@ -233,9 +233,9 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	@rm -rf $(results)
 	@mkdir -p $(results)
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
-	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,35:150,$(results)/*/*.tap,$(guest-run))
+	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,39:150,$(results)/*/*.tap,$(guest-run))
 	@$(bench-guard)
-	@$(call long,test,testing on three kernels$(comma) two guests at a time,5500:600,$(results)/*/*.tap,$(call beside,\
+	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:600,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
 		$(call guest,upstream,$(random) $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
