@@ -134,6 +134,11 @@ right=
 seen=$(ls -d "$tmp/other" /usr/other ~/other 2>/dev/null)
 check "files: nothing lasts but what is asked for"
 
+# What was killed may still give back its memory; what was forgotten stays.
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+	pgrep -f "$tmp/sud-guest-" >/dev/null || break
+	sleep 1
+done
 right=
 seen=$(pgrep -af "$tmp/sud-guest-")
 check "end: nothing is left running"
