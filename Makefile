@@ -110,8 +110,8 @@ $(BUILD)/.setup: scripts/setup.sh scripts/lib.sh \
 	@echo '$(tools)' >$(BUILD)/.tools
 	@touch $@
 
-$(BUILD)/.source: $(BUILD)/.setup scripts/source.sh | $(BUILD)/bin/progress
-$(BUILD)/.source: $(if $(KDIR)$(shell cat $(BUILD)/.kdir 2>/dev/null),FORCE)
+$(BUILD)/.source: $(BUILD)/.setup scripts/source.sh \
+	$(if $(KDIR)$(shell cat $(BUILD)/.kdir 2>/dev/null),FORCE) | $(BUILD)/bin/progress
 	@scripts/source.sh
 	@touch $@
 
@@ -231,7 +231,6 @@ smp := stress stress-ng syscall_user_dispatch:entry_paths_32
 test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
 	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest
 	@rm -rf $(results)
-	@mkdir -p $(results)
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
 	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,39:150,$(results)/*/*.tap,$(guest-run))
 	@$(bench-guard)
@@ -278,7 +277,6 @@ debug: $(BUILD)/bzImage.debug $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUI
 		$(call beside,$(call guest,debug,$(random) $(debug-suites)),\
 		$(call guest,upstream,$(random)); $(call guest,c,$(random))))
 	@$(call differential-compare,debug)
-	@mkdir -p $(results)/host
 	@scripts/console.sh $(BUILD)/log/console-debug.log >$(results)/host/console.tap
 	@LLVM=1 scripts/broken.sh debug $(BUILD)/linux $(call fragments,debug) >$(results)/host/broken.tap || true
 	@cat $(results)/host/console.tap $(results)/host/broken.tap

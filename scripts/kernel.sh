@@ -3,7 +3,7 @@
 # [LIKE=FLAVOUR] kernel.sh FLAVOUR SOURCE FRAGMENT...
 #
 # Configure and build a kernel out of tree: build/kernel/FLAVOUR from SOURCE,
-# with the fragments merged into Kconfig's defaults, the last one first in rank.
+# with the fragments merged into Kconfig's defaults; a later fragment overrides.
 . "$TOP/scripts/lib.sh"
 lock 9 "$BUILD/.lock" "$BUILD"
 
