@@ -17,7 +17,7 @@
 
 /*
  * Whether a selector may be at an address, which need not be mapped. A request
- * in words of 32 bits (@word32) is judged as on a 32-bit kernel.
+ * with 32-bit words (@word32) is validated as on a 32-bit kernel.
  */
 bool syscall_user_dispatch_is_user(unsigned long selector, bool word32)
 {

@@ -140,8 +140,8 @@ fn filter(entry: Entry) -> bool {
 /// Carries out a verdict other than [`Verdict::Run`] of what `reading` the selector gave. Returns
 /// whether the syscall must not run.
 ///
-/// The trampolines of uprobes go free, since the program knows nothing of them. A thread that is
-/// dying is told nothing, and is not killed over a selector that could not be read for that reason.
+/// The trampolines of uprobes are exempt, since the program does not know them. A dying thread gets
+/// no dispatch, and is not killed because of a selector whose read failed for that very reason.
 #[cold]
 fn refuse(entry: Entry, reading: i32) -> bool {
     if entry.is_uprobe_trampoline() {
@@ -207,7 +207,7 @@ pub unsafe extern "C" fn syscall_user_dispatch_set_config(
 
     from_result(|| {
         let request = config_slice(size, data)?.reader().read::<Config>()?.into();
-        // The fields have 64 bits, whoever the tracer is.
+        // The fields have 64 bits for any tracer.
         configure(task, request, Word::Bits64).map(|()| 0)
     })
 }
