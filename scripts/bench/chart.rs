@@ -26,13 +26,10 @@ const PANELS: [(&str, &[Named]); 2] = [
     (
         "Syscalls that are emulated",
         &[
-            (
-                "emulated",
-                ["dispatched, emulated,", "by an exempt restorer"],
-            ),
+            ("emulated", ["dispatched, emulated,", "exempt restorer"]),
             (
                 "dispatch",
-                ["dispatched, handler,", "sigreturn by selector"],
+                ["dispatched, emulated,", "restorer allowed by selector"],
             ),
             ("seccomp-trap", ["seccomp's trap", "SIGSYS by a filter"]),
             (
