@@ -8,6 +8,9 @@ export TOP BUILD KDIR J PATCH MATRIX MUTANT FRAGMENT
 $(if $(filter-out 2,$(words $(TOP) $(BUILD)))$(findstring :,$(TOP)$(BUILD)),$(error \
 	a space or a colon in '$(TOP)' or '$(or $(O),build)': neither make nor the kernel's build can handle it. \
 	Move the repository, or name another directory by O=))
+$(if $(filter /dev/% /proc/% /run/% /sys/%,$(TOP) $(BUILD)),$(error \
+	'$(TOP)' or '$(BUILD)' cannot be seen in the guest, which has /dev, /proc, /run and /sys of its own. \
+	Move the repository, or name another directory by O=))
 # As it was typed, for the shell of the guest.
 override export CMD := $(value CMD)
 # An empty RUSTC would be a program to cargo.
@@ -232,7 +235,7 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest
 	@rm -rf $(results)
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
-	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,39:150,$(results)/*/*.tap,$(guest-run))
+	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,53:200,$(results)/*/*.tap,$(guest-run))
 	@$(bench-guard)
 	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:600,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\

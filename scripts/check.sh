@@ -28,6 +28,7 @@ formatted() { rustfmt --edition 2021 --color never --config-path "$linux/.rustfm
 lints() {
 	export CLIPPY_CONF_DIR="$linux"
 	instead_of_rustc clippy-driver --emit=metadata="$BUILD/log/clippy.rmeta"
+	RUSTC_WORKSPACE_WRAPPER=$BUILD/bin/clippy-driver workspace check --all-targets
 }
 
 # The programs of the host. What cargo prints is progress, unless it fails.

@@ -5,6 +5,7 @@
 . "$TOP/scripts/lib.sh"
 # What fails is for check to say.
 set +e
+exec </dev/null
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -79,9 +80,32 @@ seen=$({ guest yes 2>"$tmp/err" || echo $? >"$tmp/status"; } | head -n 1; cat "$
 seen=$(echo $seen)
 check "streams: a reader that is gone ends the command"
 
+right="125 No space left on device"
+seen=$(guest seq 1000000 2>"$tmp/err" >/dev/full; echo $?)
+seen="$seen $(grep -o 'No space left on device' "$tmp/err")"
+check "streams: what cannot be written is said"
+
+right=0
+seen=$(guest sh -c 'yes & sleep 1' 2>"$tmp/err" >/dev/null; echo $?)
+check "streams: who goes on writing does not keep the guest"
+
 right="31 97"
 seen=$(script -qec "stty rows 31 cols 97; '$TOP/guest' stty size" /dev/null </dev/null 2>"$tmp/err" | tr -d '\r' | grep -o '[0-9]* [0-9]*$')
 check "terminal: the command has one where the caller has, of the same size"
+
+right="out err"
+seen="$(script -qec "'$TOP/guest' sh -c 'echo out; echo err >&2' 2>'$tmp/apart'" /dev/null 2>"$tmp/err" | tr -d '\r' | grep -o 'out.*') $(cat "$tmp/apart")"
+check "terminal: standard error can be somewhere else"
+
+# The command says that it is there, then its terminal changes.
+mkfifo "$tmp/ready"
+cat >"$tmp/resized" <<END
+{ read -r _ <"$tmp/ready"; stty rows 50 cols 90 </dev/tty; } &
+exec "$TOP/guest" sh -c 'trap "stty size; exit" WINCH; echo >&2; while :; do sleep 1; done' 2>"$tmp/ready"
+END
+right="50 90"
+seen=$(script -qec "sh '$tmp/resized'" /dev/null 2>"$tmp/err" | tr -d '\r' | grep -o '[0-9]* [0-9]*$')
+check "terminal: its size is followed"
 
 for code in 0 1 2 7 124 125 126 127 130 137 255; do
 	status "status: $code" $code guest sh -c "exit $code"
@@ -107,15 +131,21 @@ fails "end: a time-out" 125 "did not end within 1 seconds" guest -t 1 sleep 1000
 fails "errors: an option that is unknown" 2 "unexpected argument" guest --nonsense true
 fails "errors: a kernel that is unknown" 2 "none of ours, c, upstream" guest -k nonsense true
 fails "errors: a directory that is not there" 125 "/nonsense" guest -w /nonsense true
+fails "errors: a directory that the guest has of its own" 125 "of its own" guest -w /run true
+fails "errors: a console that cannot be kept" 125 "/nonsense/console" guest --console /nonsense/console true
+fails "errors: a fragment that is not there" 125 "FRAGMENT=nonsense" env FRAGMENT=nonsense "$TOP/guest" true
 
-# signalled NAME SIGNAL STATUS COMMAND: sent when the command says so, and again each
-# time it says so again.
+# signalled NAME SIGNALS STATUS COMMAND [IGNORED]: sent when the command says so, and again
+# each time it says so again. Whoever starts it ignores the signals IGNORED.
 signalled() {
-	name=$1 right=$3
+	name=$1 signals=$2 right=$3
 	rm -f "$tmp/from"
 	mkfifo "$tmp/from"
-	setsid sh -c 'trap - INT; exec "$0" sh -c "$1"' "$TOP/guest" "$4" >"$tmp/from" 2>"$tmp/err" </dev/null &
-	while read -r _; do kill -"$2" $!; done <"$tmp/from"
+	setsid env --default-signal=INT ${5:+--ignore-signal=$5} "$TOP/guest" sh -c "$4" \
+		>"$tmp/from" 2>"$tmp/err" </dev/null &
+	while read -r _; do
+		for signal in $signals; do kill -"$signal" $!; done
+	done <"$tmp/from"
 	wait $! && seen=0 || seen=$?
 	check "$name"
 }
@@ -123,8 +153,41 @@ signalled "Ctrl-C: ends the command" INT 130 'echo; exec sleep 1000'
 signalled "Ctrl-C: twice, ends a guest whose command goes on" INT 130 'trap echo INT; echo; while :; do sleep 1; done'
 signalled "signals: SIGHUP ends the command" HUP 129 'echo; exec sleep 1000'
 signalled "signals: SIGTERM ends the guest, too" TERM 143 'trap "" TERM; echo; while :; do sleep 1; done'
+signalled "signals: SIGHUP is ignored where it is by the caller" "HUP TERM" 143 'echo; exec sleep 1000' HUP
 
-mkdir "$tmp/lasts"
+# The command is over, and what it wrote waits for a reader who does not come.
+mkfifo "$tmp/unread"
+exec 3<>"$tmp/unread"
+rm -f "$tmp/from"
+mkfifo "$tmp/from"
+"$TOP/guest" sh -c 'head -c 100000 /dev/zero; echo >&2' >"$tmp/unread" 2>"$tmp/from" &
+read -r _ <"$tmp/from"
+kill -TERM $!
+wait $!
+seen=$? right=143
+exec 3>&-
+check "signals: SIGTERM ends a guest that nobody reads"
+
+# killed NAME: the guest is, which says so.
+killed() {
+	read -r _ <"$tmp/from"
+	kill -KILL $!
+	wait $! 2>/dev/null
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+		pgrep -f "$tmp/sud-guest-" >/dev/null || break
+		sleep 1
+	done
+	right=
+	seen=$(pgrep -af "$tmp/sud-guest-")
+	check "$1"
+}
+"$TOP/guest" sh -c 'echo; exec sleep 1000' >"$tmp/from" 2>"$tmp/err" &
+killed "end: of a guest whose host is killed nothing is left running"
+{ until pgrep -f "qemu-system.*$tmp/sud-guest-" >/dev/null; do sleep 0.1; done; echo; } >"$tmp/from" &
+"$TOP/guest" sleep 1000 >/dev/null 2>"$tmp/err" &
+killed "end: nor of one that boots"
+
+mkdir -p "$tmp/lasts"
 right="kept $tmp A=a B=b"
 seen=$(cd "$tmp" && B=b guest -w lasts -e A=a -e B -- sh -c '
 	echo kept >lasts/file && echo >other && echo >/usr/other && echo >~/other && echo "$PWD A=$A B=$B"' 2>"$tmp/err")
@@ -134,12 +197,26 @@ right=
 seen=$(ls -d "$tmp/other" /usr/other ~/other 2>/dev/null)
 check "files: nothing lasts but what is asked for"
 
-# What was killed may still give back its memory; what was forgotten stays.
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-	pgrep -f "$tmp/sud-guest-" >/dev/null || break
-	sleep 1
-done
+# Whatever a path contains.
+odd="$tmp/a b;c,d\"e=f:g'\$h"
+mkdir "$odd"
+right="kept $odd"
+seen=$(cd "$odd" && guest -w . -k "$BUILD/bzImage" -- sh -c 'echo kept >file && echo "$PWD"' 2>"$tmp/err")
+seen="$(cat "$odd/file") $seen"
+check "files: paths are what they are"
+
+# Where the guest has a directory of its own, the agent is found, too.
+hidden=$(mktemp -d -p /var/tmp)
+trap 'rm -rf "$tmp" "$hidden"' EXIT
+cp "$BUILD/bin/guest" "$hidden/guest"
+right=0
+seen=$("$hidden/guest" true 2>"$tmp/err"; echo $?)
+check "files: the program may lie below /var/tmp"
+
 right=
 seen=$(pgrep -af "$tmp/sud-guest-")
 check "end: nothing is left running"
+right=err
+seen=$(cd "$tmp" && ls -d err sud-* virtme* 2>/dev/null)
+check "end: nothing is left in the directory for temporary files"
 echo "1..$number"

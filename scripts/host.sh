@@ -7,6 +7,6 @@ log=$BUILD/log/host.log
 [ -e "$BUILD/host" ] || say "building the programs of the host (a minute or two, once)"
 RUSTC=$BUILD/bin/rustc cargo build --release --locked --manifest-path "$TOP/Cargo.toml" \
 	--target-dir "$BUILD/host" >"$log" 2>&1 ||
-	die "the programs of the host could not be built: $(grep -m 1 -A 4 '^error' "$log")" \
+	die "the programs of the host could not be built: $(grep -m 1 -A 4 '^error' "$log" || tail -n 1 "$log")" \
 		"Are their crates within reach, by the network or cargo's cache? (whole log: $log)"
 for program in "$TOP"/host/*; do ln -sfn "../host/release/${program##*/}" "$BUILD/bin/${program##*/}"; done

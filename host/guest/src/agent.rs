@@ -4,14 +4,16 @@
 
 use crate::{
     credit::Credit,
+    pipe,
     wire::{self, Bytes, Frame, Size, Start, Stream},
 };
 use anyhow::{anyhow, bail, Context, Result};
 use nix::{
+    fcntl::{fcntl, FcntlArg, FdFlag},
     libc,
     mount::{mount, umount2, MntFlags, MsFlags},
     poll::{poll, PollFd, PollFlags, PollTimeout},
-    pty::{openpty, Winsize},
+    pty::{openpty, OpenptyResult, Winsize},
     sys::{
         reboot::{reboot, RebootMode},
         signal::{kill, Signal},
@@ -19,9 +21,9 @@ use nix::{
     unistd::{chdir, pivot_root, setsid, sync, Pid},
 };
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::{self, File},
-    io::{ErrorKind, PipeReader, PipeWriter, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::symlink, process::CommandExt, process::ExitStatusExt},
@@ -114,10 +116,18 @@ fn enter_root(lasting: &[Bytes]) -> Result<()> {
     ] {
         mount(Some(path), &under(Path::new(path)), NONE, flags, NONE).context(path)?;
     }
-    for path in lasting {
+    for (index, path) in lasting.iter().enumerate() {
         let path = Path::new(path.os());
-        mount(Some(path), &under(path), NONE, MsFlags::MS_BIND, NONE)
-            .with_context(|| path.display().to_string())?;
+        let tag = wire::lasting(index);
+        let flags = MsFlags::empty();
+        mount(
+            Some(&*tag),
+            &under(path),
+            Some("9p"),
+            flags,
+            Some(wire::MOUNT),
+        )
+        .with_context(|| path.display().to_string())?;
     }
     chdir(&root)?;
     pivot_root(".", ".")?;
@@ -132,6 +142,9 @@ fn enter_root(lasting: &[Bytes]) -> Result<()> {
     }
     Ok(())
 }
+
+/// What a pipe or a terminal holds at most: /proc/sys/fs/pipe-max-size as it is by default.
+const ROOM: usize = 1 << 20;
 
 /// The command as it runs: what can be written to it, and what it writes.
 struct Running {
@@ -150,64 +163,68 @@ fn winsize(size: Size) -> Winsize {
     }
 }
 
-fn spawn(start: &Start) -> std::io::Result<Running> {
-    let mut arguments = start.arguments.iter().map(Bytes::os);
-    let program: OsString = arguments.next().unwrap_or_default().to_owned();
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear();
-    command.envs(
-        start
-            .environment
-            .iter()
-            .map(|(name, value)| (name.os(), value.os())),
-    );
-    command.current_dir(start.directory.os());
+/// A terminal whose ends no command inherits by mistake.
+fn terminal(size: Size) -> io::Result<OpenptyResult> {
+    let pty = openpty(&winsize(size), None)?;
+    for end in [&pty.master, &pty.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok(pty)
+}
 
-    let pipe = || std::io::pipe().map(|(from, to)| (OwnedFd::from(from), OwnedFd::from(to)));
-    if let Some(size) = start.terminal {
-        let pty = openpty(&winsize(size), None)?;
-        let [output, error] = [pty.slave.try_clone()?, pty.slave.try_clone()?];
-        command.stdin(pty.slave).stdout(output).stderr(error);
-        // SAFETY: Both are single system calls; standard input is the terminal by then.
-        unsafe {
-            command.pre_exec(|| {
-                setsid()?;
-                match libc::ioctl(0, libc::TIOCSCTTY, 0) {
-                    0 => Ok(()),
-                    _ => Err(std::io::Error::last_os_error()),
-                }
-            });
+fn spawn(start: &Start) -> io::Result<Running> {
+    let mut arguments = start.arguments.iter().map(Bytes::os);
+    let mut command = Command::new(arguments.next().unwrap_or_default());
+    command.args(arguments).env_clear();
+    let environment = start.environment.iter();
+    command.envs(environment.map(|(name, value)| (name.os(), value.os())));
+
+    let (terminal, stdin, input, output, stdout) = match start.terminal {
+        Some(size) => {
+            let pty = terminal(size)?;
+            let master = File::from(pty.master.try_clone()?);
+            let (input, stdin) = (pty.master.try_clone()?, pty.slave.try_clone()?);
+            (Some(master), stdin, input, pty.master, pty.slave)
         }
-        let child = command.spawn()?;
-        let master = File::from(pty.master);
-        return Ok(Running {
-            child,
-            input: master.try_clone()?,
-            output: vec![(Stream::Output, master.try_clone()?.into())],
-            terminal: Some(master),
+        None => {
+            let ((stdin, input), (output, stdout)) = (pipe()?, pipe()?);
+            (None, stdin, input, output, stdout)
+        }
+    };
+    let mut outputs = vec![(Stream::Output, output)];
+    let stderr = if start.has_error {
+        let (error, stderr) = pipe()?;
+        outputs.push((Stream::Error, error));
+        stderr
+    } else {
+        stdout.try_clone()?
+    };
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
+    let has_terminal = terminal.is_some();
+    // SAFETY: Both are single system calls; standard input is the terminal by then.
+    unsafe {
+        command.pre_exec(move || {
+            setsid()?;
+            if has_terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
         });
     }
-
-    let (stdin, input) = pipe()?;
-    let (output, stdout) = pipe()?;
-    let (error, stderr) = pipe()?;
-    command.stdin(stdin).stdout(stdout).stderr(stderr);
-    // SAFETY: It is a single system call.
-    unsafe { command.pre_exec(|| setsid().map(drop).map_err(Into::into)) };
-    let child = command.spawn()?;
     Ok(Running {
-        child,
+        child: command.spawn()?,
         input: input.into(),
-        output: vec![(Stream::Output, output), (Stream::Error, error)],
-        terminal: None,
+        output: outputs,
+        terminal,
     })
 }
 
 /// Sends what comes from `source` until it ends or the host takes no more. Once `bell` is closed,
-/// what is in it by then is all.
-fn forward(port: &Port, stream: Stream, source: OwnedFd, credit: &Credit, bell: &PipeReader) {
+/// what is in it by then is all, which cannot be more than [`ROOM`]: others may go on writing.
+fn forward(port: &Port, stream: Stream, source: OwnedFd, credit: &Credit, bell: &OwnedFd) {
     let mut source = File::from(source);
     let mut buffer = [0; wire::CHUNK];
+    let mut left = None;
 
     while let Some(room) = credit.wait() {
         let [from_source, from_bell] = [source.as_fd(), bell.as_fd()];
@@ -215,7 +232,11 @@ fn forward(port: &Port, stream: Stream, source: OwnedFd, credit: &Credit, bell: 
         if poll(&mut fds, PollTimeout::NONE).is_err() {
             continue;
         }
-        if fds[0].any() != Some(true) {
+        if fds[1].any() == Some(true) {
+            left.get_or_insert(ROOM);
+        }
+        let room = room.min(left.unwrap_or(room));
+        if fds[0].any() != Some(true) || room == 0 {
             break;
         }
         // A terminal that nobody has open any more says EIO.
@@ -223,6 +244,7 @@ fn forward(port: &Port, stream: Stream, source: OwnedFd, credit: &Credit, bell: 
             break;
         };
         credit.spend(bytes);
+        left = left.map(|left| left - bytes);
         send(port, &Frame::Data(stream, Bytes(buffer[..bytes].to_vec())));
     }
 }
@@ -240,7 +262,7 @@ fn feed(port: &Port, mut input: File, data: mpsc::Receiver<Vec<u8>>) {
 }
 
 /// An error as everybody else words it.
-fn reason(error: &std::io::Error) -> String {
+fn reason(error: &io::Error) -> String {
     let errno = error.raw_os_error().map(nix::Error::from_raw);
     errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned())
 }
@@ -251,7 +273,7 @@ fn exit_status(status: ExitStatus) -> u8 {
 }
 
 /// To tell who forwards a stream that no more is to come.
-type Bells = Arc<Mutex<[Option<PipeWriter>; 2]>>;
+type Bells = Arc<Mutex<[Option<OwnedFd>; 2]>>;
 
 fn index(stream: Stream) -> usize {
     usize::from(stream == Stream::Error)
@@ -262,7 +284,11 @@ fn run_command(port: &Port, mut frames: File, start: &Start) -> Result<u8, (anyh
     enter_root(&start.lasting).map_err(|error| (error, 125))?;
     if let Err(error) = chdir(start.directory.os()) {
         let directory = start.directory.os().to_string_lossy();
-        return Err((anyhow!("the directory {directory}: {}", error.desc()), 125));
+        let why = error.desc();
+        return Err((
+            anyhow!("the directory {directory} of the host cannot be entered in the guest ({why}); start from another"),
+            125,
+        ));
     }
     let running = spawn(start).map_err(|error| {
         let program = start.arguments[0].os().to_string_lossy();
@@ -284,7 +310,7 @@ fn run_command(port: &Port, mut frames: File, start: &Start) -> Result<u8, (anyh
 
     let mut forwarders = Vec::new();
     for (stream, source) in output {
-        let (bell, ringer) = std::io::pipe().map_err(|error| (error.into(), 125))?;
+        let (bell, ringer) = pipe().map_err(|error| (error.into(), 125))?;
         bells.lock().unwrap()[index(stream)] = Some(ringer);
         let (port, credit) = (port.clone(), credits[index(stream)].clone());
         let forwarder = move || forward(&port, stream, source, &credit, &bell);

@@ -8,12 +8,18 @@ use crate::{
     terminal,
     wire::{self, Bytes, Frame, Start, Stream},
 };
-use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use nix::{
+    libc::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH},
+    poll::{poll, PollFd, PollFlags, PollTimeout},
+};
 use signal_hook::iterator::Signals;
 use std::{
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
-    sync::{mpsc, Arc, Mutex},
+    fs::File,
+    io::{self, ErrorKind, Read, Write},
+    mem::MaybeUninit,
+    os::fd::AsFd,
+    ptr,
+    sync::{mpsc, Arc},
     thread,
     time::{Duration, Instant},
 };
@@ -24,6 +30,8 @@ pub enum End {
     Exit(u8),
     /// The command could not be started.
     Failed(String, u8),
+    /// What the command wrote to this stream could not be written.
+    Unwritten(Stream, io::Error),
     /// The caller ended the guest, by this signal.
     Stopped(i32),
     TimeOut,
@@ -31,6 +39,14 @@ pub enum End {
     Gone,
     /// The guest was gone before there was a command.
     NoBoot,
+    /// This side failed.
+    Error(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Error(error)
+    }
 }
 
 enum Event {
@@ -40,167 +56,288 @@ enum Event {
     Signal(i32),
     /// Ctrl-C, on a terminal that hands on each key.
     Interrupt,
+    /// All of a stream is written, or this is why it cannot be.
+    Written(Stream, io::Result<()>),
+    /// Nothing happened for as long as was asked for.
+    Nothing,
+    /// The time is over.
+    Late,
 }
 
-/// How soon a second Ctrl-C has to come to end the guest, where the command has the terminal.
+/// How soon a second Ctrl-C has to come to end the guest, where the command has the terminal and may
+/// want it for itself.
 const TWICE: Duration = Duration::from_secs(1);
 
-type Port = Arc<Mutex<UnixStream>>;
+/// How long a command that is asked to end by another signal is waited for.
+const GRACE: Duration = Duration::from_secs(5);
 
-fn send(port: &Port, frame: &Frame) {
-    // Whether the guest is gone is for who reads to say.
-    let _ = wire::write(&mut *port.lock().unwrap(), frame);
+/// The sending side of the port. Whether the guest is gone is for who reads to say.
+type Port = mpsc::Sender<Frame>;
+
+/// A file that is waited for where another program has made it one that does not wait.
+struct Patient(File);
+
+impl Patient {
+    fn new(file: impl AsFd) -> io::Result<Self> {
+        Ok(Self(file.as_fd().try_clone_to_owned()?.into()))
+    }
+
+    fn until_ready<T>(
+        &self,
+        flags: PollFlags,
+        mut go: impl FnMut(&mut &File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match go(&mut &self.0) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let mut fds = [PollFd::new(self.0.as_fd(), flags)];
+                    poll(&mut fds, PollTimeout::NONE)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.until_ready(PollFlags::POLLIN, |file| file.read(buffer))
+    }
+
+    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.until_ready(PollFlags::POLLOUT, |file| file.write(bytes))?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
 }
 
 /// Writes what comes on a stream of the command to one of ours.
 fn writer(
     port: Port,
+    events: mpsc::Sender<Event>,
     stream: Stream,
-    mut to: impl Write + Send + 'static,
-) -> (mpsc::Sender<Vec<u8>>, thread::JoinHandle<()>) {
+    to: Patient,
+) -> mpsc::Sender<Vec<u8>> {
     let (sender, receiver) = mpsc::channel::<Vec<u8>>();
-    let thread = thread::spawn(move || {
-        let mut takes = true;
+    thread::spawn(move || {
+        let mut result = Ok(());
         for bytes in receiver {
-            if takes && to.write_all(&bytes).and_then(|()| to.flush()).is_err() {
-                takes = false;
-                send(&port, &Frame::Close(stream));
+            if result.is_ok() {
+                result = to.write(&bytes);
+                if result.is_err() {
+                    let _ = port.send(Frame::Close(stream));
+                }
             }
-            send(&port, &Frame::Credit(stream, bytes.len() as u32));
+            let _ = port.send(Frame::Credit(stream, bytes.len() as u32));
         }
+        let _ = events.send(Event::Written(stream, result));
     });
-    (sender, thread)
+    sender
 }
 
 /// Sends our standard input.
-fn reader(port: Port, credit: Arc<Credit>, events: mpsc::Sender<Event>, raw: bool) {
+fn reader(port: Port, credit: Arc<Credit>, events: mpsc::Sender<Event>, from: Patient, raw: bool) {
     const CTRL_C: u8 = 3;
     let mut buffer = [0; wire::CHUNK];
     while let Some(room) = credit.wait() {
-        let Ok(bytes @ 1..) = io::stdin().read(&mut buffer[..room]) else {
+        let Ok(bytes @ 1..) = from.read(&mut buffer[..room]) else {
             break;
         };
         if raw && buffer[..bytes].contains(&CTRL_C) {
             let _ = events.send(Event::Interrupt);
         }
         credit.spend(bytes);
-        send(
-            &port,
-            &Frame::Data(Stream::Input, Bytes(buffer[..bytes].to_vec())),
-        );
+        let data = Bytes(buffer[..bytes].to_vec());
+        let _ = port.send(Frame::Data(Stream::Input, data));
     }
-    send(&port, &Frame::Close(Stream::Input));
+    let _ = port.send(Frame::Close(Stream::Input));
 }
 
-/// Boots the guest and runs the command in it. `interactive` is a shell, which has Ctrl-C for
-/// itself. What is found out about the guest can be asked of it afterwards.
-pub fn run(
-    guest: &mut Guest,
-    start: Start,
-    limit: Option<Duration>,
-    interactive: bool,
-) -> anyhow::Result<End> {
-    let deadline = limit.map(|limit| Instant::now() + limit);
-    let (to_main, events) = mpsc::channel();
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH])?;
-    let sender = to_main.clone();
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            let _ = sender.send(Event::Signal(signal));
-        }
-    });
-    let next = |patience: Option<Duration>| {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let wait = left.into_iter().chain(patience).min();
-        events.recv_timeout(wait.unwrap_or(Duration::MAX / 4)).ok()
+/// Whether the caller wants a signal to be without effect, as nohup does.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: With no new action this only writes the one that there is; all zeros are one, too.
+    let action = unsafe {
+        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
     };
-    let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    action.sa_sigaction == libc::SIG_IGN
+}
 
-    let Ok(port) = guest.connect(is_late) else {
-        return Ok(if is_late() { End::TimeOut } else { End::NoBoot });
+/// All that happens, in the order in which it does.
+pub struct Events {
+    sender: mpsc::Sender<Event>,
+    receiver: mpsc::Receiver<Event>,
+    deadline: Option<Instant>,
+}
+
+impl Events {
+    pub fn new(limit: Option<Duration>) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH];
+        let wanted = wanted.into_iter().filter(|signal| !is_ignored(*signal));
+        let mut signals = Signals::new(wanted)?;
+        let events = sender.clone();
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                let _ = events.send(Event::Signal(signal));
+            }
+        });
+        Ok(Self {
+            sender,
+            receiver,
+            // One that is too far away is none.
+            deadline: limit.and_then(|limit| Instant::now().checked_add(limit)),
+        })
+    }
+
+    /// The next one, which is waited for no longer than until `patience`.
+    fn next(&self, patience: Option<Instant>) -> Event {
+        let Some(until) = self.deadline.into_iter().chain(patience).min() else {
+            return self.receiver.recv().unwrap_or(Event::Nothing);
+        };
+        let wait = until.saturating_duration_since(Instant::now());
+        match self.receiver.recv_timeout(wait) {
+            Ok(event) => event,
+            Err(_) if self.deadline.is_some_and(|end| end <= Instant::now()) => Event::Late,
+            Err(_) => Event::Nothing,
+        }
+    }
+
+    /// The next one that concerns a guest where no command runs yet, which no signal could be meant
+    /// for.
+    fn next_of_boot(&self, patience: Option<Instant>) -> Result<Event, End> {
+        match self.next(patience) {
+            Event::Gone => Err(End::NoBoot),
+            Event::Late => Err(End::TimeOut),
+            Event::Signal(signal) if signal != SIGWINCH => Err(End::Stopped(signal)),
+            event => Ok(event),
+        }
+    }
+}
+
+/// Waits for the agent to be there.
+fn connect(guest: &mut Guest, events: &Events) -> Result<Port, End> {
+    let connection = loop {
+        if let Some(connection) = guest.port()? {
+            break connection;
+        }
+        if guest.has_ended()? {
+            return Err(End::NoBoot);
+        }
+        events.next_of_boot(Some(Instant::now() + Duration::from_millis(20)))?;
     };
-    let mut frames = port.try_clone()?;
-    let port = Arc::new(Mutex::new(port));
-    let sender = to_main.clone();
+    let mut from = connection.try_clone()?;
+    let sender = events.sender.clone();
     thread::spawn(move || {
-        while let Ok(frame) = wire::read(&mut frames) {
+        while let Ok(frame) = wire::read(&mut from) {
             let _ = sender.send(Event::Frame(frame));
         }
         let _ = sender.send(Event::Gone);
     });
-
-    // Until the agent is there, there is no command that a signal could be meant for.
-    loop {
-        match next(None) {
-            Some(Event::Frame(Frame::Ready)) => break,
-            Some(Event::Signal(SIGWINCH)) => {}
-            Some(Event::Signal(signal)) => return Ok(End::Stopped(signal)),
-            Some(_) => return Ok(End::NoBoot),
-            None => return Ok(End::TimeOut),
+    let mut to = connection;
+    let (port, frames) = mpsc::channel();
+    thread::spawn(move || {
+        for frame in frames {
+            if wire::write(&mut to, &frame).is_err() {
+                break;
+            }
         }
-    }
+    });
+    while !matches!(events.next_of_boot(None)?, Event::Frame(Frame::Ready)) {}
+    Ok(port)
+}
 
-    let raw = match start.terminal {
-        Some(_) => Some(terminal::Raw::new()?),
+/// Has the agent run the command. `interactive` is a shell, which has Ctrl-C for itself.
+fn command(port: &Port, events: &Events, mut start: Start, interactive: bool) -> Result<End, End> {
+    let raw = match &mut start.terminal {
+        Some(size) => {
+            // It may be another one than before the guest booted.
+            *size = terminal::size();
+            Some(terminal::Raw::new().map_err(io::Error::from)?)
+        }
         None => None,
     };
     let has_terminal = raw.is_some();
-    send(&port, &Frame::Start(start));
+    let _ = port.send(Frame::Start(start));
     let credit = Arc::new(Credit::new());
-    let (input, sender) = (port.clone(), to_main.clone());
-    let input_credit = credit.clone();
-    thread::spawn(move || reader(input, input_credit, sender, has_terminal));
-    let (output, output_thread) = writer(port.clone(), Stream::Output, io::stdout());
-    let (error, error_thread) = writer(port.clone(), Stream::Error, io::stderr());
-    let mut asked: Option<(i32, Instant)> = None;
+    let input = Patient::new(io::stdin())?;
+    let (to, room, happens) = (port.clone(), credit.clone(), events.sender.clone());
+    thread::spawn(move || reader(to, room, happens, input, has_terminal));
+    let to = |stream, file| writer(port.clone(), events.sender.clone(), stream, file);
+    let output = to(Stream::Output, Patient::new(io::stdout())?);
+    let error = to(Stream::Error, Patient::new(io::stderr())?);
+    let mut writers = Some((output, error));
+    let mut unwritten = 2;
 
-    let end = loop {
-        // Who asks a command to end by SIGTERM does not wait for it for ever.
-        const GRACE: Duration = Duration::from_secs(5);
-        let patience = match asked {
-            Some((SIGINT, _)) | None => None,
-            Some((_, since)) => Some((since + GRACE).saturating_duration_since(Instant::now())),
-        };
-        match next(patience) {
-            Some(Event::Frame(Frame::Data(Stream::Output, Bytes(bytes)))) => {
-                drop(output.send(bytes))
-            }
-            Some(Event::Frame(Frame::Data(_, Bytes(bytes)))) => drop(error.send(bytes)),
-            Some(Event::Frame(Frame::Credit(_, bytes))) => credit.grant(bytes as usize),
-            Some(Event::Frame(Frame::Close(_))) => credit.close(),
-            Some(Event::Frame(Frame::Exit(status))) => break End::Exit(status),
-            Some(Event::Frame(Frame::Failed(why, status))) => break End::Failed(why, status),
-            Some(Event::Frame(_)) => {}
-            Some(Event::Gone) => break End::Gone,
-            Some(Event::Signal(SIGWINCH)) => send(&port, &Frame::Resize(terminal::size())),
-            Some(Event::Signal(signal)) => {
-                if asked.is_some() {
-                    break End::Stopped(signal);
+    let mut end = None;
+    let mut interrupted: Option<Instant> = None;
+    let mut ending: Option<(i32, Instant)> = None;
+    // All that the command wrote comes before its end, and a reader of it that is slow is waited
+    // for, unless the caller does not want to.
+    while unwritten > 0 {
+        match events.next(ending.map(|(_, since)| since + GRACE)) {
+            Event::Frame(Frame::Data(stream, Bytes(bytes))) => {
+                if let Some((output, error)) = &writers {
+                    let to = if stream == Stream::Error {
+                        error
+                    } else {
+                        output
+                    };
+                    let _ = to.send(bytes);
                 }
-                asked = Some((signal, Instant::now()));
-                send(&port, &Frame::Signal(signal));
             }
-            Some(Event::Interrupt) if interactive => {}
-            Some(Event::Interrupt) => {
+            Event::Frame(Frame::Credit(_, bytes)) => credit.grant(bytes as usize),
+            Event::Frame(Frame::Close(_)) => credit.close(),
+            Event::Frame(Frame::Exit(status)) => end = Some(End::Exit(status)),
+            Event::Frame(Frame::Failed(why, status)) => end = Some(End::Failed(why, status)),
+            Event::Frame(_) => {}
+            Event::Gone => end = end.or(Some(End::Gone)),
+            Event::Signal(SIGWINCH) => drop(port.send(Frame::Resize(terminal::size()))),
+            // What is only written still is nothing that a signal could reach.
+            Event::Signal(signal) if end.is_some() => return Err(End::Stopped(signal)),
+            Event::Signal(SIGINT) if interrupted.is_some() || ending.is_some() => {
+                return Err(End::Stopped(SIGINT))
+            }
+            Event::Signal(signal) => {
                 let now = Instant::now();
-                if asked.is_some_and(|(_, before)| now - before < TWICE) {
-                    break End::Stopped(SIGINT);
+                match signal {
+                    SIGINT => interrupted = Some(now),
+                    _ => ending = ending.or(Some((signal, now))),
                 }
-                asked = Some((SIGINT, now));
+                let _ = port.send(Frame::Signal(signal));
             }
-            None if is_late() => break End::TimeOut,
-            None => break End::Stopped(asked.map_or(SIGTERM, |(signal, _)| signal)),
+            Event::Interrupt if interactive => {}
+            Event::Interrupt => {
+                let before = interrupted.replace(Instant::now());
+                if before.is_some_and(|before| before.elapsed() < TWICE) {
+                    return Err(End::Stopped(SIGINT));
+                }
+            }
+            Event::Written(stream, result) => {
+                unwritten -= 1;
+                // A reader that is gone wants no more, which is no error.
+                let error = result.err();
+                if let Some(why) = error.filter(|why| why.kind() != ErrorKind::BrokenPipe) {
+                    end = Some(End::Unwritten(stream, why));
+                }
+            }
+            Event::Late => return Err(End::TimeOut),
+            Event::Nothing => {
+                return Err(End::Stopped(ending.map_or(SIGTERM, |(signal, _)| signal)))
+            }
         }
-    };
-    // All that the command wrote comes before its end. A reader of it that is slow is waited for,
-    // unless the caller does not want to.
-    drop((output, error));
-    if !matches!(end, End::Stopped(_)) {
-        let _ = (output_thread.join(), error_thread.join());
+        if end.is_some() {
+            writers = None;
+        }
     }
-    if let (Some(raw), End::Stopped(_)) = (raw, &end) {
-        drop(raw);
-        eprintln!();
-    }
-    Ok(end)
+    Ok(end.unwrap_or(End::Gone))
+}
+
+/// Runs the command in the guest that boots.
+pub fn run(guest: &mut Guest, events: &Events, start: Start, interactive: bool) -> End {
+    let port = connect(guest, events);
+    let end = port.and_then(|port| command(&port, events, start, interactive));
+    end.unwrap_or_else(|end| end)
 }

@@ -16,13 +16,22 @@ mod wire;
 use anyhow::{bail, Context, Result};
 use boot::{Guest, Machine};
 use clap::Parser;
-use host::End;
+use host::{End, Events};
+use nix::{
+    fcntl::OFlag,
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::pipe2,
+};
 use std::{
     env,
     ffi::{OsStr, OsString},
     fmt, fs,
     io::{stderr, IsTerminal},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::fd::OwnedFd,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     str::FromStr,
@@ -77,15 +86,16 @@ impl Kernel {
                 return full.with_context(|| format!("the kernel {}", path.display()));
             }
         };
-        let make = Command::new("make")
-            .args(["-s", "--no-print-directory", "-C"])
+        let mut make = Command::new("make");
+        make.args(["-s", "--no-print-directory", "-C"])
             .arg(top)
             .arg(format!("O={}", build.display()))
             .args([&format!("KERNEL={name}"), "image"])
             .stdin(Stdio::null())
-            .stdout(stderr())
-            .status()
-            .context("make")?;
+            .stdout(stderr());
+        // SAFETY: It is a single system call.
+        unsafe { make.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?)) };
+        let make = make.status().context("make")?;
         if !make.success() {
             bail!("the kernel '{name}' could not be built");
         }
@@ -108,7 +118,8 @@ impl Kernel {
 /// 126 if it cannot be executed. It is 125, with a message, if it is the guest that ended: it
 /// crashed, could not boot, or ran out of time.
 ///
-/// Ctrl-C ends the command, twice within a second the guest.
+/// Ctrl-C ends the command, a second one the guest. A command that has the terminal may want Ctrl-C
+/// for itself: there the second has to come within a second.
 #[derive(Parser)]
 #[command(
     name = "./guest",
@@ -152,11 +163,16 @@ struct Options {
     command: Vec<OsString>,
 }
 
+/// A pipe whose ends no program inherits by mistake.
+fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC)
+}
+
 fn bytes(text: impl AsRef<OsStr>) -> Bytes {
     Bytes(text.as_ref().as_bytes().to_vec())
 }
 
-/// The environment of the command, from which -e may take away.
+/// The environment of the command: little, and what -e adds or replaces.
 fn environment(options: &Options, terminal: bool) -> Vec<(Bytes, Bytes)> {
     let home = env::var_os("HOME").filter(|home| Path::new(home).is_dir());
     let mut all = vec![
@@ -223,10 +239,16 @@ fn print_indented<'a>(lines: impl IntoIterator<Item = &'a str>) {
 }
 
 /// Says on standard error how the guest ended, and returns the exit status.
-fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> Result<u8> {
+fn report(end: End, guest: &mut Guest, options: &Options, build: &Path) -> Result<u8> {
+    let said = guest.end().to_owned();
     let console = guest.console();
     if let Some(path) = &options.console {
-        fs::write(path, &console).with_context(|| format!("the console {}", path.display()))?;
+        if let Err(error) = fs::write(path, &console) {
+            eprintln!(
+                "error: the console cannot be kept in {}: {error}",
+                path.display()
+            );
+        }
     }
     let (what, otherwise) = match end {
         End::Exit(status) => return Ok(status),
@@ -234,6 +256,8 @@ fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> Result<u8
             eprintln!("guest: {why}");
             return Ok(status);
         }
+        End::Unwritten(stream, why) => bail!("the standard {stream}: {why}"),
+        End::Error(why) => return Err(why.into()),
         End::Stopped(signal) => return Ok(128 + signal as u8),
         End::TimeOut => {
             let seconds = options.timeout.unwrap_or_default();
@@ -245,7 +269,7 @@ fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> Result<u8
     };
     eprintln!("error: the guest {what}");
     if what == "could not boot" {
-        print_indented(guest.said().lines());
+        print_indented(said.lines());
     }
     print_indented(cause(&console, otherwise));
     let log = match &options.console {
@@ -264,19 +288,39 @@ fn report(end: End, guest: &Guest, options: &Options, build: &Path) -> Result<u8
     Ok(OURS)
 }
 
-fn run(options: &Options) -> Result<u8> {
-    let directory = env::var_os("BUILD").context("BUILD, which ./guest sets, is not set")?;
-    let directory = Path::new(&directory);
-    let top = env::var_os("TOP").context("TOP, which ./guest sets, is not set")?;
-    let lasting = options.writable.iter().map(|path| {
+/// The directories in which what is written lasts, with their full paths, those around others first.
+fn lasting(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in given {
         let full = fs::canonicalize(path);
         let full = full.with_context(|| format!("the directory {}", path.display()))?;
         if !full.is_dir() {
             bail!("{} is not a directory", path.display());
         }
-        Ok(full)
-    });
-    let lasting = lasting.collect::<Result<Vec<PathBuf>>>()?;
+        let its_own = ["/dev", "/proc", "/run", "/sys"];
+        if full == Path::new("/") || its_own.iter().any(|own| full.starts_with(own)) {
+            bail!(
+                "-w {}: the guest has /dev, /proc, /run and /sys of its own; name another directory below /",
+                path.display()
+            );
+        }
+        all.push(full);
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn run(options: &Options) -> Result<u8> {
+    let directory = env::var_os("BUILD").context("BUILD, which ./guest sets, is not set")?;
+    let directory = Path::new(&directory);
+    let top = env::var_os("TOP").context("TOP, which ./guest sets, is not set")?;
+    let lasting = lasting(&options.writable)?;
+    let qemu = shell_words::split(&options.qemu.join(" ")).context("-q")?;
+    shell_words::split(&options.append.join(" ")).context("-a")?;
+    if let Some(path) = &options.console {
+        let file = fs::File::create(path);
+        file.with_context(|| format!("the console cannot be kept in {}", path.display()))?;
+    }
     let image = options.kernel.image(Path::new(&top), directory)?;
 
     let is_terminal = terminal::is_ours();
@@ -300,20 +344,24 @@ fn run(options: &Options) -> Result<u8> {
         directory: bytes(env::current_dir().unwrap_or_else(|_| "/".into())),
         lasting: lasting.iter().map(bytes).collect(),
         terminal: is_terminal.then(terminal::size),
+        has_error: !is_terminal || !stderr().is_terminal(),
     };
     let machine = Machine {
         image: &image,
         cpus: options.cpus,
         memory: &options.memory,
         append: &options.append,
-        qemu: &options.qemu,
+        qemu: &qemu,
         lasting: &lasting,
         emulate: options.emulate,
     };
+    let events = Events::new(options.timeout.map(Duration::from_secs))?;
     let mut guest = Guest::boot(&machine)?;
-    let limit = options.timeout.map(Duration::from_secs);
-    let end = host::run(&mut guest, start, limit, interactive)?;
-    report(end, &guest, options, directory)
+    let end = host::run(&mut guest, &events, start, interactive);
+    if is_terminal && matches!(end, End::Stopped(_)) {
+        eprintln!();
+    }
+    report(end, &mut guest, options, directory)
 }
 
 fn main() -> ExitCode {

@@ -8,10 +8,21 @@
 //! one nor a signal.
 
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
+use std::{
+    fmt,
+    io::{self, Read, Write},
+};
 
 /// The name of the port.
 pub const PORT: &str = "sud.guest";
+
+/// How a directory of the host is mounted by its tag.
+pub const MOUNT: &str = "version=9p2000.L,trans=virtio,access=any,msize=524288";
+
+/// The tag of a directory where what is written lasts.
+pub fn lasting(index: usize) -> String {
+    format!("sud.lasting{index}")
+}
 
 /// How many bytes of a stream may be on the way.
 pub const WINDOW: usize = 256 << 10;
@@ -24,6 +35,16 @@ pub enum Stream {
     Input,
     Output,
     Error,
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        to.write_str(match self {
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::Error => "error",
+        })
+    }
 }
 
 /// A terminal, in characters.
@@ -43,10 +64,12 @@ pub struct Start {
     pub arguments: Vec<Bytes>,
     pub environment: Vec<(Bytes, Bytes)>,
     pub directory: Bytes,
-    /// What lasts, of all that the command writes.
+    /// What lasts, of all that the command writes: mounted by [`lasting`].
     pub lasting: Vec<Bytes>,
     /// The command gets a terminal of this size, or else three pipes.
     pub terminal: Option<Size>,
+    /// With a terminal, too, standard error is a pipe.
+    pub has_error: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +129,7 @@ mod tests {
                 rows: 24,
                 columns: 80,
             }),
+            has_error: true,
         };
         let frames = [
             Frame::Ready,
