@@ -4,7 +4,7 @@
 set -eu
 
 # The series of patches/, in the order in which they apply.
-SERIES="fixes rust"
+SERIES="fixes rust upcall"
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/syscall-user-dispatch
 
 say() { printf '==> %s\n' "$*" >&2; }
