@@ -54,7 +54,7 @@ define help
   make docs                the admin guide's page, as HTML
   make rustdoc             the code's documentation, private items included
   make menuconfig          the options of our kernel: implementation, tests, debugging
-  make patches             the two series, ready to send
+  make patches             the series, ready to send
   make patches-bisect      build and boot each patch, option on and off; over an hour
                            (PATCH=fixes/N or rust/N)
   make million             a million operations of random programs

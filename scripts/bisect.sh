@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # bisect.sh PROGRAM
 #
-# Prove that the kernel builds and boots with each patch of the two series, and
+# Prove that the kernel builds and boots with each patch of the series, and
 # that PROGRAM runs on it; with our option on and off, as soon as there is one. It
 # takes an hour or more. One tree goes from patch to patch, and one build for
 # each value of the option, so that only what a patch changes is built again.

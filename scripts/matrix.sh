@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Build what the two series touch in many configurations, and say of each as KTAP
+# Build what the series touch in many configurations, and say of each as KTAP
 # whether it builds without a warning. Only the objects concerned are built, and
 # what they need: each kind of build has one directory, where Kbuild builds again
 # what a configuration changes. What is proven is noted by content: to run it again

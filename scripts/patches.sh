@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Add the cover letters to the two series, and say how to try them, how to send
+# Add the cover letters to the series, and say how to try them, how to send
 # them, and to whom.
 . "$TOP/scripts/lib.sh"
 
