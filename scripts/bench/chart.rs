@@ -31,6 +31,11 @@ const PANELS: [(&str, &[Named]); 2] = [
                 "dispatch",
                 ["dispatched, emulated,", "restorer allowed by selector"],
             ),
+            ("upcall", ["dispatched by an upcall,", "the least handler"]),
+            (
+                "upcall-c",
+                ["dispatched by an upcall,", "handler calls a C function"],
+            ),
             ("seccomp-trap", ["seccomp's trap", "SIGSYS by a filter"]),
             (
                 "seccomp-notify",
@@ -149,7 +154,9 @@ fn panel(body: &mut String, top: f64, rows: &[(&Row, [&str; 2])], unit: &str) ->
 
         let bars: Vec<(f64, &str)> = match row.is_other_mechanism() {
             true => vec![(row.added[UPSTREAM], OTHERS.1)],
-            false => row.added.into_iter().zip(KERNELS.map(|k| k.1)).collect(),
+            false => (row.added.into_iter().zip(KERNELS.map(|k| k.1)))
+                .filter(|(added, _)| !added.is_nan())
+                .collect(),
         };
         let pitch = BAR + 2.0;
         let mut y = middle - (pitch * bars.len() as f64 - 2.0) / 2.0;

@@ -3,7 +3,7 @@
 //! The measured paths. Each runs in a process of its own: what a kernel does to a thread that was
 //! armed, filtered or traced before must not show in another path.
 
-use crate::sys::{self, Entry, Filter, Mode, Place, Tracee, ALLOW, ANSWER, BLOCK};
+use crate::sys::{self, Entry, Filter, Mode, Place, Tracee, Upcall, ALLOW, ANSWER, BLOCK};
 use std::{fs, os::unix::process::parent_id, sync::mpsc, thread};
 
 /// Each path is measured this often, with all the others in between.
@@ -87,6 +87,10 @@ pub fn run() {
                 through(path, Entry::Int80)
             });
         }
+        if sys::has_upcall() {
+            print("upcall", || upcall(Upcall::Least));
+            print("upcall-c", || upcall(Upcall::Function));
+        }
         print("seccomp-trap", seccomp_trap);
         print("seccomp-notify", seccomp_notify);
         print("ptrace-sysemu", ptrace_sysemu);
@@ -147,6 +151,17 @@ fn through(path: &Path, entry: Entry) -> f64 {
     if path.mode.is_some() {
         sys::set_dispatch(Off, false);
     }
+    cost
+}
+
+/// A dispatch without a signal, with SIGSYS left at its default, which would kill.
+fn upcall(handler: Upcall) -> f64 {
+    sys::set_dispatch(Exclusive, true);
+    sys::set_upcall(handler);
+    let cost = cost(DIRECT, |turns| {
+        sys::call(Outside, Entry::Syscall, turns, BLOCK, ANSWER)
+    });
+    sys::set_dispatch(Off, false);
     cost
 }
 

@@ -116,7 +116,7 @@ pub const UPSTREAM: usize = 0;
 const PATCHED_C: usize = 1;
 const OURS: usize = 2;
 
-/// One path, compared. Its figures are those of the kernels.
+/// One path, compared. Its figures are those of the kernels; not a number on one that lacks it.
 pub struct Row {
     pub path: String,
     pub cost: [f64; 3],
@@ -223,6 +223,12 @@ fn compare(measurements: &[Measurement; 3], purpose: Purpose) -> Result<Report, 
             spread: 0.0,
         };
         for (index, measurement) in measurements.iter().enumerate() {
+            // Of what is measured, only this is not everywhere.
+            if index == UPSTREAM && path.starts_with("upcall") {
+                row.cost[index] = f64::NAN;
+                row.added[index] = f64::NAN;
+                continue;
+            }
             let samples = measurement.of(path, KERNELS[index])?;
             row.cost[index] = samples.median();
             row.added[index] = samples.median() - measurement.of(off, KERNELS[index])?.median();
@@ -308,7 +314,11 @@ impl Row {
         let figures: String = (KERNELS.iter().zip(self.cost.iter().zip(&self.added)))
             .map(|(kernel, (cost, added))| {
                 let key = kernel.to_lowercase().replace(' ', "_");
-                let (cost, added) = (decimal(*cost, 2), decimal(*added, 2));
+                let number = |value: &f64| match value.is_nan() {
+                    true => "null".to_owned(),
+                    false => decimal(*value, 2),
+                };
+                let (cost, added) = (number(cost), number(added));
                 format!("\"{key}\": {cost}, \"{key}_added\": {added}, ")
             })
             .collect();
@@ -322,6 +332,9 @@ impl Row {
 
 /// Fixed decimals, without the sign of a negative number that rounds to nothing.
 fn decimal(value: f64, digits: usize) -> String {
+    if value.is_nan() {
+        return "-".to_owned();
+    }
     let text = format!("{value:.digits$}");
     match text.strip_prefix('-') {
         Some(rest) if rest.chars().all(|c| matches!(c, '0' | '.')) => rest.to_owned(),
@@ -332,6 +345,8 @@ fn decimal(value: f64, digits: usize) -> String {
 struct Bound {
     path: String,
     most: f64,
+    /// The path whose cost on our kernel `most` is a multiple of, in place of what upstream adds.
+    of: Option<String>,
 }
 
 fn read_bounds(file: &str) -> Result<Vec<Bound>, String> {
@@ -342,12 +357,15 @@ fn read_bounds(file: &str) -> Result<Vec<Bound>, String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let bound = match words[..] {
             [] => continue,
-            [path, most] => most.parse().ok().map(|most| (path.to_owned(), most)),
+            [path, most] => Some((path, most, None)),
+            [path, most, "of", of] => Some((path, most, Some(of.to_owned()))),
             _ => None,
         };
-        let (path, most) =
-            bound.ok_or_else(|| format!("{file}: not a path and its bound: {line}"))?;
-        bounds.push(Bound { path, most });
+        let bound = bound.and_then(|(path, most, of)| {
+            let (path, most) = (path.to_owned(), most.parse().ok()?);
+            Some(Bound { path, most, of })
+        });
+        bounds.push(bound.ok_or_else(|| format!("{file}: not a path and its bound: {line}"))?);
     }
     Ok(bounds)
 }
@@ -356,9 +374,18 @@ impl Bound {
     /// Why it is not kept, if it is not. Counts repeat to the instruction, and so are held to it.
     fn exceeded(&self, rows: &[Row]) -> Option<String> {
         let most = self.most;
-        let Some(row) = rows.iter().find(|row| row.path == self.path) else {
+        let find = |path: &str| rows.iter().find(|row| row.path == path);
+        let Some(row) = find(&self.path) else {
             return Some("was not measured".to_owned());
         };
+        if let Some(path) = &self.of {
+            let Some(other) = find(path) else {
+                return Some(format!("{path} was not measured"));
+            };
+            let (cost, other) = (row.cost[OURS], other.cost[OURS]);
+            let why = || format!("costs {cost:.1}, more than {most} of {path}'s {other:.1}");
+            return (cost - most * other >= 0.5).then(why);
+        }
         if row.is_free() {
             return row.exceeds(UPSTREAM, most);
         }
@@ -379,7 +406,11 @@ fn guard(report: &Report, bounds: &[Bound], disagreements: &[String], table: &st
     let valid = first.map(|first| format!("the run is invalid: {first}"));
     let mut verdicts = vec![("repetitions".to_owned(), valid)];
     for bound in bounds {
-        verdicts.push((bound.path.clone(), bound.exceeded(&report.rows)));
+        let name = match &bound.of {
+            Some(of) => format!("{}, of {of}", bound.path),
+            None => bound.path.clone(),
+        };
+        verdicts.push((name, bound.exceeded(&report.rows)));
     }
     for row in report.rows_of(false) {
         let name = format!("{}, no more than patched C", row.path);

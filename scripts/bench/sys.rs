@@ -86,6 +86,50 @@ bench_direct:
     syscall
     ret
 bench_region_end:
+
+    // The least that the handler of an upcall can do.
+    .globl bench_upcall, bench_upcall_c
+    .hidden bench_upcall, bench_upcall_c
+bench_upcall:
+    mov eax, {answer}
+    jmp rcx
+    // One that calls a function as compilers make it: on a stack of its own, it saves the
+    // registers that such a function may change, x87 and SSE among them, and the flags.
+bench_upcall_c:
+    mov [rip + bench_upcall_stack + 4096], rsp
+    lea rsp, [rip + bench_upcall_stack + 4096]
+    push r11
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    lea r11, [rip + bench_upcall_state]
+    fxsave64 [r11]
+    mov rdi, rax
+    call {emulated}
+    lea r11, [rip + bench_upcall_state]
+    fxrstor64 [r11]
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    popfq
+    mov rsp, [rip + bench_upcall_stack + 4096]
+    jmp rcx
+    .popsection
+
+    .pushsection .bss.bench, "aw", @nobits
+    .balign 16
+bench_upcall_stack:
+    .skip 4096 + 16
+bench_upcall_state:
+    .skip 512
     .popsection
 "#,
     selector = sym SELECTOR,
@@ -93,6 +137,8 @@ bench_region_end:
     rt_sigreturn = const 15,
     getppid = const GETPPID,
     getppid_i386 = const 64,
+    answer = const ANSWER,
+    emulated = sym emulated,
 );
 
 unsafe extern "C" {
@@ -103,6 +149,8 @@ unsafe extern "C" {
     fn bench_outside_restorer();
     fn bench_inside_restorer();
     fn bench_direct(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize;
+    fn bench_upcall();
+    fn bench_upcall_c();
     static bench_region: u8;
     static bench_region_end: u8;
 
@@ -276,6 +324,44 @@ pub fn set_dispatch(mode: Mode, selector: bool) {
     let arguments = [PR_SET_SYSCALL_USER_DISPATCH, mode, start, length, selector];
     // SAFETY: The selector, if there is one, lives as long as the program and is an atomic.
     unsafe { direct(PRCTL, &arguments) };
+}
+
+/// The handlers of upcalls.
+#[derive(Clone, Copy)]
+pub enum Upcall {
+    Least,
+    Function,
+}
+
+const PR_SYS_DISPATCH_UPCALL: usize = 3;
+
+/// Whether this kernel has upcalls.
+pub fn has_upcall() -> bool {
+    let arguments = [PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_UPCALL];
+    // SAFETY: Without an address this changes nothing.
+    unsafe { try_direct(&PRCTL, &arguments) }.is_ok()
+}
+
+/// Lets the dispatches of this thread, which is armed, go to a handler.
+pub fn set_upcall(upcall: Upcall) {
+    let handler = match upcall {
+        Upcall::Least => bench_upcall,
+        Upcall::Function => bench_upcall_c,
+    };
+    let handler = handler as unsafe extern "C" fn() as usize;
+    let arguments = [
+        PR_SET_SYSCALL_USER_DISPATCH,
+        PR_SYS_DISPATCH_UPCALL,
+        handler,
+    ];
+    // SAFETY: The handlers change nothing that the syscall would not change, but their own memory,
+    // which no other thread uses.
+    unsafe { direct(PRCTL, &arguments) };
+}
+
+/// What the function of a handler does with the number of a syscall.
+extern "C" fn emulated(_number: u64) -> u64 {
+    ANSWER
 }
 
 /// What an emulated syscall returns.
