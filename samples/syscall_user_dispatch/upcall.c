@@ -504,7 +504,9 @@ static void nested(const char *what, unsigned long flags)
 	long i;
 
 	handle_signal(SIGUSR1, flags);
-	signals = signals_inside = self->deepest = 0;
+	signals = 0;
+	signals_inside = 0;
+	self->deepest = 0;
 	for (i = 0; i < SIGNALS; i++)
 		probe(FOREIGN_SIGNAL);
 	check_calls(what, 2 * SIGNALS, 0);
@@ -524,7 +526,8 @@ static void storm(void)
 	unsigned long i;
 
 	handle_signal(SIGALRM, SA_ONSTACK);
-	signals = signals_inside = 0;
+	signals = 0;
+	signals_inside = 0;
 	for (i = 0; i < PROBES; i++) {
 		/* One each time: signals must not come faster than they go */
 		timer.it_value.tv_usec = 1 + random() % DELAY_US;
@@ -575,7 +578,7 @@ static void *other_thread(void *arg)
 }
 
 /* Each thread's stub leads to its own data */
-static void threads(void)
+static void run_threads(void)
 {
 	unsigned long other = 0;
 	pthread_t thread;
@@ -677,7 +680,7 @@ int main(void)
 	nested("foreign: each interrupted, alternate stack", SA_ONSTACK);
 	storm();
 	int80();
-	threads();
+	run_threads();
 	measure();
 	stop_thread();
 	printf("upcall: by %s, all counts and registers are as expected\n",
