@@ -30,11 +30,12 @@ pub enum Rule {
     KillStop,
     NarrowRegion,
     NarrowSelector,
+    Upcall,
 }
 
 use Rule::*;
 
-pub const RULES: [(Rule, &str); 13] = [
+pub const RULES: [(Rule, &str); 14] = [
     (
         Lost,
         "D1: a dispatch is seen before another SIGSYS that is pending",
@@ -81,6 +82,7 @@ pub const RULES: [(Rule, &str); 13] = [
         NarrowSelector,
         "D6: the selector of a 32-bit caller is in its address space",
     ),
+    (Upcall, "the upcall is known, and address 0 asks for none"),
 ];
 
 const ENOSYS: i64 = -38;
@@ -286,19 +288,30 @@ fn expect(upstream: &Operation, allowed: bool) -> Expected {
         expected.lines.push((*line).to_owned());
     }
 
-    expect_narrow(upstream, &mut expected, allowed);
+    if arms_as_i386(upstream) == Some(true) {
+        expect_narrow(upstream, &mut expected, allowed);
+    }
+    let upcall = SudConfig {
+        mode: 3,
+        ..SudConfig::default()
+    };
+    if arms_as_i386(upstream) == Some(false) && config(upstream.line) == Some(upcall) {
+        expect_result(upstream, &mut expected, Upcall, "-22", "0x0");
+    }
     expected
 }
 
-/// A 32-bit caller arms with what a 32-bit kernel refuses.
-fn expect_narrow(upstream: &Operation, expected: &mut Expected, allowed: bool) {
+/// Whether an operation that arms is a 32-bit call; none for another operation.
+fn arms_as_i386(upstream: &Operation) -> Option<bool> {
     let words: Vec<&str> = upstream.line.split(' ').collect();
     let is_i386 = words
         .windows(2)
         .any(|pair| matches!(pair, ["at", "int" | "compat" | "pad"]));
-    if words.get(1) != Some(&"arm") || !is_i386 {
-        return;
-    }
+    (words.get(1) == Some(&"arm")).then_some(is_i386)
+}
+
+/// A 32-bit caller arms with what a 32-bit kernel refuses.
+fn expect_narrow(upstream: &Operation, expected: &mut Expected, allowed: bool) {
     let Some(errno) = config(upstream.line)
         .as_ref()
         .and_then(program::narrow_error)
@@ -312,17 +325,27 @@ fn expect_narrow(upstream: &Operation, expected: &mut Expected, allowed: bool) {
         _ if allowed => NarrowSelector,
         _ => return,
     };
-    let errno = format!("-{errno}");
+    expect_result(upstream, expected, rule, said, &format!("-{errno}"));
+}
+
+/// By a rule, a call that upstream says one thing to gives another result, if it was made.
+fn expect_result(
+    upstream: &Operation,
+    expected: &mut Expected,
+    rule: Rule,
+    said: &str,
+    result: &str,
+) {
     // Nothing comes between the call and its result, unless it was dispatched.
-    let result = upstream.outcome.iter().find_map(|line| text(line, "ret"));
-    if result != Some(said) {
+    if upstream.outcome.iter().find_map(|line| text(line, "ret")) != Some(said) {
         return;
     }
+    let error = if result == "0x0" { "0" } else { "1" };
     expected.fired.push(rule);
     for line in &mut expected.lines {
         for name in ["ret", "rax", "rval"] {
             if text(line, name) == Some(said) {
-                *line = with(&with(line, name, &errno), "error", "1");
+                *line = with(&with(line, name, result), "error", error);
             }
         }
     }
