@@ -235,7 +235,7 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest
 	@rm -rf $(results)
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
-	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,53:200,$(results)/*/*.tap,$(guest-run))
+	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,58:260,$(results)/*/*.tap,$(guest-run))
 	@$(bench-guard)
 	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:600,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\

@@ -8,12 +8,15 @@ set +e
 exec </dev/null
 
 tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+hidden=$(mktemp -d -p /var/tmp)
+trap 'rm -rf "$tmp" "$hidden"' EXIT
+trap 'exit 130' INT TERM HUP
 # Where guests have their sockets, by which they are known.
 export TMPDIR="$tmp"
 number=0
 
-guest() { "$TOP/guest" "$@"; }
+# None that hangs is waited for for ever.
+guest() { "$TOP/guest" -t 900 "$@"; }
 
 # check NAME: whether $seen is $right. What is said is for whoever looks for the cause.
 check() {
@@ -32,6 +35,8 @@ status() {
 	shift 2
 	seen=0
 	"$@" >"$tmp/out" 2>"$tmp/err" </dev/null || seen=$?
+	# The command has run, and nothing else is said.
+	seen="$seen $(cat "$tmp/out")"
 	check "$name"
 }
 
@@ -108,28 +113,32 @@ seen=$(script -qec "sh '$tmp/resized'" /dev/null 2>"$tmp/err" | tr -d '\r' | gre
 check "terminal: its size is followed"
 
 for code in 0 1 2 7 124 125 126 127 130 137 255; do
-	status "status: $code" $code guest sh -c "exit $code"
+	status "status: $code" "$code done" guest sh -c "echo done; exit $code"
 done
-status "status: a signal that kills the command" 139 guest sh -c 'kill -SEGV $$'
-status "status: a command that is not there" 127 guest no-such-command
-status "status: a command that cannot be executed" 126 guest /etc/passwd
+status "status: a signal that kills the command" "139 done" guest sh -c 'echo done; kill -SEGV $$'
 
 # fails NAME STATUS SAYS COMMAND...
 fails() {
 	name=$1 says=$3 right="$2, and says so"
-	set -- "$2" "$@"
-	shift 4
+	shift 3
 	"$@" >"$tmp/out" 2>"$tmp/err" </dev/null && seen=0 || seen=$?
 	! grep -q "$says" "$tmp/err" || seen="$seen, and says so"
 	check "$name"
 }
+fails "status: a command that is not there" 127 "command not found" guest no-such-command
+fails "status: a path that is not there" 127 "No such file" guest ./no-such-command
+fails "status: a command that cannot be executed" 126 "Permission denied" guest /etc/passwd
 fails "end: a panic" 125 "sysrq triggered crash" guest sh -c 'echo c >/proc/sysrq-trigger; sleep 1000'
 fails "end: a panic for want of memory" 125 "panic_on_oom" guest -m 512M sh -c 'echo 1 >/proc/sys/vm/panic_on_oom; tail /dev/zero'
-fails "end: switched off" 125 "was switched off" guest sh -c 'poweroff -f; sleep 1000'
+fails "end: switched off" 125 "ended before the command" guest sh -c 'poweroff -f; sleep 1000'
 fails "end: a kernel that does not boot" 125 "could not boot" guest -a root=/dev/nonsense true
-fails "end: a time-out" 125 "did not end within 1 seconds" guest -t 1 sleep 1000
-fails "errors: an option that is unknown" 2 "unexpected argument" guest --nonsense true
-fails "errors: a kernel that is unknown" 2 "none of ours, c, upstream" guest -k nonsense true
+fails "end: a time-out while it boots" 125 "did not end within 1 s" "$TOP/guest" -t 1 true
+fails "end: a time-out" 125 "did not end within 60 s" "$TOP/guest" -t 60 sh -c 'echo done; sleep 1000'
+right=done
+seen=$(cat "$tmp/out")
+check "end: a time-out comes while the command runs"
+fails "errors: an option that is unknown" 125 "unexpected argument" guest --nonsense true
+fails "errors: a kernel that is unknown" 125 "none of ours, c, upstream" guest -k nonsense true
 fails "errors: a directory that is not there" 125 "/nonsense" guest -w /nonsense true
 fails "errors: a directory that the guest has of its own" 125 "of its own" guest -w /run true
 fails "errors: a console that cannot be kept" 125 "/nonsense/console" guest --console /nonsense/console true
@@ -141,7 +150,7 @@ signalled() {
 	name=$1 signals=$2 right=$3
 	rm -f "$tmp/from"
 	mkfifo "$tmp/from"
-	setsid env --default-signal=INT ${5:+--ignore-signal=$5} "$TOP/guest" sh -c "$4" \
+	setsid env --default-signal=INT ${5:+--ignore-signal=$5} "$TOP/guest" -t 900 sh -c "$4" \
 		>"$tmp/from" 2>"$tmp/err" </dev/null &
 	while read -r _; do
 		for signal in $signals; do kill -"$signal" $!; done
@@ -155,12 +164,34 @@ signalled "signals: SIGHUP ends the command" HUP 129 'echo; exec sleep 1000'
 signalled "signals: SIGTERM ends the guest, too" TERM 143 'trap "" TERM; echo; while :; do sleep 1; done'
 signalled "signals: SIGHUP is ignored where it is by the caller" "HUP TERM" 143 'echo; exec sleep 1000' HUP
 
-# The command is over, and what it wrote waits for a reader who does not come.
+# pressed NAME STATUS COMMAND: on a terminal, each time that the command says so. The
+# terminal is as it was before.
+pressed() {
+	name=$1 right="$2 same"
+	rm -f "$tmp/ready"
+	mkfifo "$tmp/ready"
+	echo "$3" >"$tmp/command"
+	cat >"$tmp/session" <<-END
+		before=\$(stty -g)
+		"$TOP/guest" -t 900 sh "$tmp/command" 2>"$tmp/ready"
+		echo \$? >"$tmp/status"
+		[ "\$(stty -g)" != "\$before" ] || echo same >>"$tmp/status"
+	END
+	while read -r _; do printf '\003'; done <"$tmp/ready" |
+		setsid script -qc "sh '$tmp/session'" /dev/null >"$tmp/out" 2>"$tmp/err"
+	seen=$(echo $(cat "$tmp/status"))
+	check "$name"
+}
+pressed "Ctrl-C: on a terminal, ends the command" 130 'echo >&2; exec sleep 1000'
+pressed "Ctrl-C: on a terminal, twice at once, ends the guest" 130 \
+	'trap "echo >&2; echo >&2" INT; echo >&2; while :; do sleep 1; done'
+
+# What the command wrote waits for a reader who does not come.
 mkfifo "$tmp/unread"
 exec 3<>"$tmp/unread"
 rm -f "$tmp/from"
 mkfifo "$tmp/from"
-"$TOP/guest" sh -c 'head -c 100000 /dev/zero; echo >&2' >"$tmp/unread" 2>"$tmp/from" &
+"$TOP/guest" -t 900 sh -c 'head -c 100000 /dev/zero; echo >&2' >"$tmp/unread" 2>"$tmp/from" &
 read -r _ <"$tmp/from"
 kill -TERM $!
 wait $!
@@ -170,7 +201,8 @@ check "signals: SIGTERM ends a guest that nobody reads"
 
 # killed NAME: the guest is, which says so.
 killed() {
-	read -r _ <"$tmp/from"
+	seen=
+	read -r _ <"$tmp/from" || seen="it did not run"
 	kill -KILL $!
 	wait $! 2>/dev/null
 	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
@@ -178,23 +210,23 @@ killed() {
 		sleep 1
 	done
 	right=
-	seen=$(pgrep -af "$tmp/sud-guest-")
+	seen=$seen$(pgrep -af "$tmp/sud-guest-")
 	check "$1"
 }
-"$TOP/guest" sh -c 'echo; exec sleep 1000' >"$tmp/from" 2>"$tmp/err" &
+"$TOP/guest" -t 900 sh -c 'echo; exec sleep 1000' >"$tmp/from" 2>"$tmp/err" &
 killed "end: of a guest whose host is killed nothing is left running"
-{ until pgrep -f "qemu-system.*$tmp/sud-guest-" >/dev/null; do sleep 0.1; done; echo; } >"$tmp/from" &
-"$TOP/guest" sleep 1000 >/dev/null 2>"$tmp/err" &
+{ timeout 300 sh -c 'until pgrep -f "$0" >/dev/null; do sleep 0.1; done' "qemu-system.*$tmp/sud-guest-" && echo; } >"$tmp/from" &
+"$TOP/guest" -t 900 sleep 1000 >/dev/null 2>"$tmp/err" &
 killed "end: nor of one that boots"
 
 mkdir -p "$tmp/lasts"
 right="kept $tmp A=a B=b"
 seen=$(cd "$tmp" && B=b guest -w lasts -e A=a -e B -- sh -c '
-	echo kept >lasts/file && echo >other && echo >/usr/other && echo >~/other && echo "$PWD A=$A B=$B"' 2>"$tmp/err")
+	echo kept >lasts/file && echo >other && echo >/usr/other && echo >~/other.sud-guest-test && echo "$PWD A=$A B=$B"' 2>"$tmp/err")
 seen="$(cat "$tmp/lasts/file") $seen"
 check "files: the directory is the caller's, and all can be written"
 right=
-seen=$(ls -d "$tmp/other" /usr/other ~/other 2>/dev/null)
+seen=$(ls -d "$tmp/other" /usr/other ~/other.sud-guest-test 2>/dev/null)
 check "files: nothing lasts but what is asked for"
 
 # Whatever a path contains.
@@ -206,8 +238,6 @@ seen="$(cat "$odd/file") $seen"
 check "files: paths are what they are"
 
 # Where the guest has a directory of its own, the agent is found, too.
-hidden=$(mktemp -d -p /var/tmp)
-trap 'rm -rf "$tmp" "$hidden"' EXIT
 cp "$BUILD/bin/guest" "$hidden/guest"
 right=0
 seen=$("$hidden/guest" true 2>"$tmp/err"; echo $?)

@@ -143,7 +143,7 @@ fn enter_root(lasting: &[Bytes]) -> Result<()> {
     Ok(())
 }
 
-/// What a pipe or a terminal holds at most: /proc/sys/fs/pipe-max-size as it is by default.
+/// What a terminal holds at most, and more than that.
 const ROOM: usize = 1 << 20;
 
 /// The command as it runs: what can be written to it, and what it writes.
@@ -220,7 +220,8 @@ fn spawn(start: &Start) -> io::Result<Running> {
 }
 
 /// Sends what comes from `source` until it ends or the host takes no more. Once `bell` is closed,
-/// what is in it by then is all, which cannot be more than [`ROOM`]: others may go on writing.
+/// only what `source` holds by then is sent, which is no more than it can hold: others may go on
+/// writing.
 fn forward(port: &Port, stream: Stream, source: OwnedFd, credit: &Credit, bell: &OwnedFd) {
     let mut source = File::from(source);
     let mut buffer = [0; wire::CHUNK];
@@ -233,7 +234,8 @@ fn forward(port: &Port, stream: Stream, source: OwnedFd, credit: &Credit, bell: 
             continue;
         }
         if fds[1].any() == Some(true) {
-            left.get_or_insert(ROOM);
+            let holds = fcntl(&source, FcntlArg::F_GETPIPE_SZ).unwrap_or(ROOM as i32);
+            left.get_or_insert(holds as usize);
         }
         let room = room.min(left.unwrap_or(room));
         if fds[0].any() != Some(true) || room == 0 {
@@ -293,6 +295,10 @@ fn run_command(port: &Port, mut frames: File, start: &Start) -> Result<u8, (anyh
     let running = spawn(start).map_err(|error| {
         let program = start.arguments[0].os().to_string_lossy();
         match error.kind() {
+            // It may also be its interpreter that is not there.
+            ErrorKind::NotFound if program.contains('/') => {
+                (anyhow!("{program}: {}", reason(&error)), 127)
+            }
             ErrorKind::NotFound => (anyhow!("{program}: command not found"), 127),
             _ => (anyhow!("{program}: {}", reason(&error)), 126),
         }
@@ -326,6 +332,10 @@ fn run_command(port: &Port, mut frames: File, start: &Start) -> Result<u8, (anyh
                 Ok(Frame::Data(Stream::Input, Bytes(bytes))) => {
                     to_input.as_ref().map(|input| input.send(bytes));
                 }
+                // The terminal of the caller is gone, and so is that of the command.
+                Ok(Frame::Close(Stream::Input | Stream::Output)) if terminal.is_some() => {
+                    let _ = kill(group, Signal::SIGHUP);
+                }
                 Ok(Frame::Close(Stream::Input)) => to_input = None,
                 Ok(Frame::Close(stream)) => {
                     credits[index(stream)].close();
@@ -356,6 +366,8 @@ fn run_command(port: &Port, mut frames: File, start: &Start) -> Result<u8, (anyh
 }
 
 pub fn run() -> Result<()> {
+    // SAFETY: Nothing is open yet that we know of. What virtme-ng left open is not for the command.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     let mut frames = open_port()?;
     let port = Arc::new(Mutex::new(frames.try_clone()?));
     send(&port, &Frame::Ready);
@@ -369,7 +381,7 @@ pub fn run() -> Result<()> {
     // What lasts has to be on the host before it hears of the end.
     sync();
     send(&port, &frame);
-    // It ends the guest then.
+    // The host ends the guest now; if it does not, we do.
     thread::sleep(Duration::from_secs(60));
     power_off()
 }

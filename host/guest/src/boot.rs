@@ -3,7 +3,7 @@
 //! The guest as processes of the host: virtme-ng's, and QEMU below it.
 
 use crate::{pipe, wire};
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use nix::{
     sys::signal::{killpg, Signal},
     unistd::Pid,
@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read},
     os::fd::OwnedFd,
-    os::unix::{net::UnixListener, net::UnixStream, process::CommandExt},
+    os::unix::{ffi::OsStrExt, net::UnixListener, net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::mpsc,
@@ -39,11 +39,12 @@ pub struct Machine<'a> {
     pub emulate: bool,
 }
 
-/// Runs a command whose processes and temporary files end once standard input is closed, which it is
-/// when this program is gone, however it went.
+/// Runs a command. When standard input closes, as it does however this program ends, its processes
+/// are killed and its temporary files removed; one that still starts may make some meanwhile, but
+/// not in a directory that is gone.
 const KEEPER: &str = r#"
 exec 3<&0 </dev/null
-{ read -r _ <&3; rm -rf "$TMPDIR"; kill -KILL 0; } &
+{ read -r _ <&3; rm -rf "$TMPDIR" || rm -rf "$TMPDIR"; kill -KILL 0; } &
 exec "$@" 3<&-"#;
 
 pub struct Guest {
@@ -90,7 +91,12 @@ fn share(tag: &str, directory: &Path, access: &str) -> Result<[String; 4]> {
 
 impl Guest {
     pub fn boot(machine: &Machine) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("sud-guest-").tempdir()?;
+        let directory = tempfile::Builder::new().prefix("sud-guest-").tempdir();
+        let directory =
+            directory.context("no directory for temporary files; name one by TMPDIR=")?;
+        if directory.path().as_os_str().as_bytes().contains(&b',') {
+            bail!("TMPDIR= has a comma, which virtme-ng cannot handle; name another directory");
+        }
         let port = directory.path().join("port");
         let listener = UnixListener::bind(&port).with_context(|| {
             let path = port.display();
@@ -101,9 +107,10 @@ impl Guest {
         listener.set_nonblocking(true)?;
 
         let emulated = machine.emulate || !has_kvm();
-        let mut append = machine.append.to_vec();
-        // On the second serial port, which is a file.
-        append.push("earlycon=uart8250,io,0x2f8 console=ttyS1 ignore_loglevel oops=panic".into());
+        // The console is on the second serial port, which is a file. Who gives arguments has the
+        // last word.
+        let mut append =
+            vec!["earlycon=uart8250,io,0x2f8 console=ttyS1 ignore_loglevel oops=panic".to_owned()];
         let console = in_option(&directory.path().join("console"))?;
         let mut qemu = vec![
             "-chardev".into(),
@@ -120,7 +127,10 @@ impl Guest {
         let mut vng = Command::new("sh");
         vng.args(["-c", KEEPER, "sh", "vng"]);
         // virtme-ng hands its own arguments to a shell.
-        let image = machine.image.to_str().context("the path of the kernel")?;
+        let image = machine
+            .image
+            .to_str()
+            .context("the path of the kernel is not UTF-8")?;
         vng.args(["--run", &shell_words::quote(image)]);
         vng.args(["--memory", &shell_words::quote(machine.memory)]);
         vng.args(["--force-9p", "--disable-monitor", "--user", "root"]);
@@ -135,21 +145,24 @@ impl Guest {
         // may run into a breakpoint that is gone already: there one has to do.
         let cpus = machine.cpus.unwrap_or(if emulated { 1 } else { 2 });
         vng.args(["--cpus", &cpus.to_string()]);
-        vng.arg("--append").arg(append.join(" "));
+        append.extend_from_slice(machine.append);
+        vng.arg(format!("--append={}", append.join(" ")));
 
         for (index, path) in machine.lasting.iter().enumerate() {
             let share = share(&wire::lasting(index), path, "");
             qemu.extend(share.with_context(|| path.display().to_string())?);
         }
-        // The guest has directories of its own where those of the host may be in the way of the
-        // path of this program.
+        // The guest mounts directories of its own, such as /var/tmp, that may hide this program.
         let agent = env::current_exe()?;
         let place = agent.parent().zip(agent.file_name());
-        let (place, name) = place.context("the path of this program")?;
-        qemu.extend(share("sud.agent", place, ",readonly=on")?);
+        let (place, name) = place.context("this program has no path")?;
+        let agent = share("sud.agent", place, ",readonly=on");
+        qemu.extend(agent.with_context(|| place.display().to_string())?);
         qemu.extend_from_slice(machine.qemu);
         vng.arg(format!("--qemu-opts={}", shell_words::join(qemu)));
-        let name = name.to_str().context("the name of this program")?;
+        let name = name
+            .to_str()
+            .context("the name of this program is not UTF-8")?;
         vng.arg("--exec").arg(format!(
             "mkdir /run/sud-agent && mount -t 9p -o {},ro sud.agent /run/sud-agent && exec /run/sud-agent/{} {AGENT}",
             wire::MOUNT,
@@ -159,6 +172,7 @@ impl Guest {
         let (input, alive) = pipe()?;
         let (output, error) = pipe()?;
         vng.current_dir("/").env("TMPDIR", directory.path());
+        vng.env_remove("PYTHONHOME").env_remove("PYTHONPATH");
         vng.stdin(input).stdout(error.try_clone()?).stderr(error);
         // Ctrl-C is for us.
         vng.process_group(0);
@@ -193,7 +207,7 @@ impl Guest {
         }
     }
 
-    /// Whether virtme-ng is gone, and with it QEMU.
+    /// Whether virtme-ng has exited.
     pub fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.keeper.try_wait()?.is_some())
     }

@@ -11,6 +11,7 @@ use crate::{
 use nix::{
     libc::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH},
     poll::{poll, PollFd, PollFlags, PollTimeout},
+    sys::signal::{SigSet, Signal},
 };
 use signal_hook::iterator::Signals;
 use std::{
@@ -23,6 +24,15 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+/// What the command is to the caller.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// It gets the standard input.
+    pub has_input: bool,
+    /// It is a shell, which has Ctrl-C for itself.
+    pub is_interactive: bool,
+}
 
 /// How the guest ended.
 pub enum End {
@@ -56,6 +66,8 @@ enum Event {
     Signal(i32),
     /// Ctrl-C, on a terminal that hands on each key.
     Interrupt,
+    /// Our standard input cannot be read, and counts as ended.
+    Unread(io::Error),
     /// All of a stream is written, or this is why it cannot be.
     Written(Stream, io::Result<()>),
     /// Nothing happened for as long as was asked for.
@@ -91,7 +103,8 @@ impl Patient {
             match go(&mut &self.0) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let mut fds = [PollFd::new(self.0.as_fd(), flags)];
-                    poll(&mut fds, PollTimeout::NONE)?;
+                    // Whatever ends it, a signal too: it is tried again.
+                    let _ = poll(&mut fds, PollTimeout::NONE);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return result,
@@ -139,12 +152,21 @@ fn writer(
 /// Sends our standard input.
 fn reader(port: Port, credit: Arc<Credit>, events: mpsc::Sender<Event>, from: Patient, raw: bool) {
     const CTRL_C: u8 = 3;
+    // Who is in the background of a terminal has nothing to read there, and is not to stop for it.
+    let _ = SigSet::from(Signal::SIGTTIN).thread_block();
     let mut buffer = [0; wire::CHUNK];
     while let Some(room) = credit.wait() {
-        let Ok(bytes @ 1..) = from.read(&mut buffer[..room]) else {
-            break;
+        let bytes = match from.read(&mut buffer[..room]) {
+            Ok(0) => break,
+            Ok(bytes) => bytes,
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => break,
+            Err(error) => {
+                let _ = events.send(Event::Unread(error));
+                break;
+            }
         };
-        if raw && buffer[..bytes].contains(&CTRL_C) {
+        let pressed = buffer[..bytes].iter().filter(|byte| **byte == CTRL_C);
+        for _ in pressed.take_while(|_| raw) {
             let _ = events.send(Event::Interrupt);
         }
         credit.spend(bytes);
@@ -192,21 +214,25 @@ impl Events {
         })
     }
 
-    /// The next one, which is waited for no longer than until `patience`.
+    /// The next one, which is waited for no longer than until `patience`. Where so much happens that
+    /// there always is one, the time is looked at all the same.
     fn next(&self, patience: Option<Instant>) -> Event {
         let Some(until) = self.deadline.into_iter().chain(patience).min() else {
             return self.receiver.recv().unwrap_or(Event::Nothing);
         };
         let wait = until.saturating_duration_since(Instant::now());
-        match self.receiver.recv_timeout(wait) {
-            Ok(event) => event,
-            Err(_) if self.deadline.is_some_and(|end| end <= Instant::now()) => Event::Late,
-            Err(_) => Event::Nothing,
+        if !wait.is_zero() {
+            if let Ok(event) = self.receiver.recv_timeout(wait) {
+                return event;
+            }
+        }
+        match self.deadline {
+            Some(end) if end <= Instant::now() => Event::Late,
+            _ => Event::Nothing,
         }
     }
 
-    /// The next one that concerns a guest where no command runs yet, which no signal could be meant
-    /// for.
+    /// The next one before a command runs, when every signal is for us.
     fn next_of_boot(&self, patience: Option<Instant>) -> Result<Event, End> {
         match self.next(patience) {
             Event::Gone => Err(End::NoBoot),
@@ -249,8 +275,12 @@ fn connect(guest: &mut Guest, events: &Events) -> Result<Port, End> {
     Ok(port)
 }
 
-/// Has the agent run the command. `interactive` is a shell, which has Ctrl-C for itself.
-fn command(port: &Port, events: &Events, mut start: Start, interactive: bool) -> Result<End, End> {
+/// Has the agent run the command.
+fn command(port: &Port, events: &mut Events, mut start: Start, caller: Caller) -> Result<End, End> {
+    let Caller {
+        has_input,
+        is_interactive,
+    } = caller;
     let raw = match &mut start.terminal {
         Some(size) => {
             // It may be another one than before the guest booted.
@@ -262,9 +292,13 @@ fn command(port: &Port, events: &Events, mut start: Start, interactive: bool) ->
     let has_terminal = raw.is_some();
     let _ = port.send(Frame::Start(start));
     let credit = Arc::new(Credit::new());
-    let input = Patient::new(io::stdin())?;
-    let (to, room, happens) = (port.clone(), credit.clone(), events.sender.clone());
-    thread::spawn(move || reader(to, room, happens, input, has_terminal));
+    if has_input {
+        let input = Patient::new(io::stdin())?;
+        let (to, room, happens) = (port.clone(), credit.clone(), events.sender.clone());
+        thread::spawn(move || reader(to, room, happens, input, has_terminal));
+    } else {
+        let _ = port.send(Frame::Close(Stream::Input));
+    }
     let to = |stream, file| writer(port.clone(), events.sender.clone(), stream, file);
     let output = to(Stream::Output, Patient::new(io::stdout())?);
     let error = to(Stream::Error, Patient::new(io::stderr())?);
@@ -272,12 +306,17 @@ fn command(port: &Port, events: &Events, mut start: Start, interactive: bool) ->
     let mut unwritten = 2;
 
     let mut end = None;
+    let mut heard = Instant::now();
     let mut interrupted: Option<Instant> = None;
     let mut ending: Option<(i32, Instant)> = None;
     // All that the command wrote comes before its end, and a reader of it that is slow is waited
     // for, unless the caller does not want to.
     while unwritten > 0 {
-        match events.next(ending.map(|(_, since)| since + GRACE)) {
+        let event = events.next(ending.map(|(_, since)| since + GRACE));
+        if let Event::Frame(_) = event {
+            heard = Instant::now();
+        }
+        match event {
             Event::Frame(Frame::Data(stream, Bytes(bytes))) => {
                 if let Some((output, error)) = &writers {
                     let to = if stream == Stream::Error {
@@ -308,13 +347,15 @@ fn command(port: &Port, events: &Events, mut start: Start, interactive: bool) ->
                 }
                 let _ = port.send(Frame::Signal(signal));
             }
-            Event::Interrupt if interactive => {}
             Event::Interrupt => {
                 let before = interrupted.replace(Instant::now());
-                if before.is_some_and(|before| before.elapsed() < TWICE) {
+                let is_second = before.is_some_and(|before| before.elapsed() < TWICE);
+                // A shell is to end by it only with a guest that does not even echo it.
+                if is_second && !(is_interactive && before.is_some_and(|before| heard > before)) {
                     return Err(End::Stopped(SIGINT));
                 }
             }
+            Event::Unread(why) => say!("error: the standard input cannot be read: {why}"),
             Event::Written(stream, result) => {
                 unwritten -= 1;
                 // A reader that is gone wants no more, which is no error.
@@ -330,14 +371,16 @@ fn command(port: &Port, events: &Events, mut start: Start, interactive: bool) ->
         }
         if end.is_some() {
             writers = None;
+            // The limit was for the command.
+            events.deadline = None;
         }
     }
     Ok(end.unwrap_or(End::Gone))
 }
 
 /// Runs the command in the guest that boots.
-pub fn run(guest: &mut Guest, events: &Events, start: Start, interactive: bool) -> End {
+pub fn run(guest: &mut Guest, events: &mut Events, start: Start, caller: Caller) -> End {
     let port = connect(guest, events);
-    let end = port.and_then(|port| command(&port, events, start, interactive));
+    let end = port.and_then(|port| command(&port, events, start, caller));
     end.unwrap_or_else(|end| end)
 }

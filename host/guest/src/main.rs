@@ -6,6 +6,16 @@
 //! [`boot`] has virtme-ng boot the kernel, [`host`] connects the caller with the [`agent`] over the
 //! [`wire`].
 
+/// Prints to standard error, if that takes it: it must not cost the exit status.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("{}\n", format_args!($($text)*)),
+        );
+    }};
+}
+
 mod agent;
 mod boot;
 mod credit;
@@ -16,7 +26,7 @@ mod wire;
 use anyhow::{bail, Context, Result};
 use boot::{Guest, Machine};
 use clap::Parser;
-use host::{End, Events};
+use host::{Caller, End, Events};
 use nix::{
     fcntl::OFlag,
     sys::{prctl::set_pdeathsig, signal::Signal},
@@ -39,7 +49,7 @@ use std::{
 };
 use wire::{Bytes, Start};
 
-/// The exit status where not the command ended, but the guest: as of env, timeout and docker.
+/// The exit status when the guest failed rather than the command: as of env, timeout and docker.
 const OURS: u8 = 125;
 
 /// A kernel of the project by its name, or any other by its image.
@@ -61,7 +71,12 @@ impl FromStr for Kernel {
             return Ok(Self::Image(text.into()));
         }
         let named = KERNELS.into_iter().find(|name| *name == text);
-        let why = || format!("none of {}, nor the path of an image", KERNELS.join(", "));
+        let why = || {
+            format!(
+                "none of {}, nor a path to an image such as ./bzImage",
+                KERNELS.join(", ")
+            )
+        };
         named.map(Self::Named).ok_or_else(why)
     }
 }
@@ -108,18 +123,21 @@ impl Kernel {
     }
 }
 
-/// Run COMMAND in a guest with a kernel of the project, or a shell where there is none.
+/// Run COMMAND, or a shell if none is given, on a kernel of the project.
 ///
-/// The guest has the files of this machine. Everything can be written and nothing lasts, but in a
-/// directory that -w names. The command starts in the directory of its caller, with its HOME and
+/// The guest has the files of this machine. Everything is writable, but changes are lost except below
+/// directories named by -w. Files of the host are accessed with your permissions, although you are
+/// root in the guest. The command starts in the directory of its caller, with its HOME and
 /// the usual PATH; -e passes on more of the environment.
 ///
 /// The exit status is the command's: 128 and the signal if one killed it, 127 if it was not found,
-/// 126 if it cannot be executed. It is 125, with a message, if it is the guest that ended: it
-/// crashed, could not boot, or ran out of time.
+/// 126 if it cannot be executed. It is 125, with a message, if the guest failed rather than the
+/// command: it crashed, could not boot, or ran out of time.
 ///
 /// Ctrl-C ends the command, a second one the guest. A command that has the terminal may want Ctrl-C
-/// for itself: there the second has to come within a second.
+/// for itself: there the second has to come within one second of the first. The shell without a
+/// COMMAND is only ended if the guest no longer answers. SIGTERM ends the command, and after 5
+/// seconds the guest.
 #[derive(Parser)]
 #[command(
     name = "./guest",
@@ -127,19 +145,22 @@ impl Kernel {
 )]
 struct Options {
     /// Which kernel: ours, c (the implementation in C), upstream (without the series), debug
-    /// (ours that watches itself), full (ours with networks, NTSYNC, BPF and the like), or the
+    /// (ours with the kernel's debugging checks), full (ours with networks, NTSYNC, BPF and the like), or the
     /// path of an image
     #[arg(short, long, value_name = "KERNEL", default_value = "ours")]
     kernel: Kernel,
-    /// How many processors [default: 2, or 1 that is emulated]
-    #[arg(short, long, value_name = "CPUS")]
+    /// How many processors [default: 2, or 1 under emulation]
+    #[arg(short, long, value_name = "CPUS", value_parser = clap::value_parser!(u32).range(1..256))]
     cpus: Option<u32>,
-    /// How much memory
-    #[arg(short, long, value_name = "MEMORY", default_value = "1G")]
+    /// How much memory, in M or G
+    #[arg(short, long, value_name = "MEMORY", default_value = "1G", value_parser = memory)]
     memory: String,
     /// End the guest after so many seconds [default: never]
-    #[arg(short, long, value_name = "SECONDS")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
+    /// The standard input is empty, and left to others
+    #[arg(short, long)]
+    no_input: bool,
     /// What is written below DIRECTORY lasts
     #[arg(short, long, value_name = "DIRECTORY")]
     writable: Vec<PathBuf>,
@@ -152,7 +173,7 @@ struct Options {
     /// Options for QEMU
     #[arg(short, long, value_name = "OPTIONS", allow_hyphen_values = true)]
     qemu: Vec<String>,
-    /// Emulate the processor where KVM works, too
+    /// Emulate the processor even where KVM works
     #[arg(long)]
     emulate: bool,
     /// Keep what the kernel says on its console in FILE
@@ -161,6 +182,15 @@ struct Options {
     /// What to run
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<OsString>,
+}
+
+/// An amount of memory as virtme-ng takes it.
+fn memory(text: &str) -> Result<String, String> {
+    let (digits, unit) = text.split_at(text.len() - usize::from(text.ends_with(['M', 'G'])));
+    match digits.parse::<u32>() {
+        Ok(1..) if !unit.is_empty() => Ok(text.to_owned()),
+        _ => Err("not a number followed by M or G".to_owned()),
+    }
 }
 
 /// A pipe whose ends no program inherits by mistake.
@@ -174,13 +204,19 @@ fn bytes(text: impl AsRef<OsStr>) -> Bytes {
 
 /// The environment of the command: little, and what -e adds or replaces.
 fn environment(options: &Options, terminal: bool) -> Vec<(Bytes, Bytes)> {
-    let home = env::var_os("HOME").filter(|home| Path::new(home).is_dir());
+    // In the guest, too, files are read with the rights of the caller.
+    let home = env::var_os("HOME").filter(|home| fs::read_dir(home).is_ok());
+    let other = ["/root", "/tmp"];
+    let other = other.into_iter().find(|home| fs::read_dir(home).is_ok());
     let mut all = vec![
         (
             "PATH".into(),
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
         ),
-        ("HOME".into(), home.unwrap_or_else(|| "/root".into())),
+        (
+            "HOME".into(),
+            home.unwrap_or_else(|| other.unwrap_or("/").into()),
+        ),
         ("USER".into(), "root".into()),
         ("LOGNAME".into(), "root".into()),
         ("SHELL".into(), OsString::from("/bin/bash")),
@@ -234,7 +270,7 @@ fn cause(console: &str, otherwise: usize) -> Vec<&str> {
 
 fn print_indented<'a>(lines: impl IntoIterator<Item = &'a str>) {
     for line in lines {
-        eprintln!("    {line}");
+        say!("    {line}");
     }
 }
 
@@ -244,46 +280,57 @@ fn report(end: End, guest: &mut Guest, options: &Options, build: &Path) -> Resul
     let console = guest.console();
     if let Some(path) = &options.console {
         if let Err(error) = fs::write(path, &console) {
-            eprintln!(
+            say!(
                 "error: the console cannot be kept in {}: {error}",
                 path.display()
             );
         }
     }
-    let (what, otherwise) = match end {
+    let (what, otherwise, has_said) = match end {
         End::Exit(status) => return Ok(status),
         End::Failed(why, status) => {
-            eprintln!("guest: {why}");
+            say!("guest: {why}");
             return Ok(status);
         }
-        End::Unwritten(stream, why) => bail!("the standard {stream}: {why}"),
+        End::Unwritten(stream, why) => bail!("the standard {stream} cannot be written: {why}"),
         End::Error(why) => return Err(why.into()),
         End::Stopped(signal) => return Ok(128 + signal as u8),
         End::TimeOut => {
             let seconds = options.timeout.unwrap_or_default();
-            (format!("did not end within {seconds} seconds"), 0)
+            let what = format!("did not end within {seconds} s, the limit by -t");
+            (what, 0, false)
         }
-        End::NoBoot => ("could not boot".into(), 10),
-        End::Gone if console.contains("Kernel panic") => ("crashed".into(), 1),
-        End::Gone => ("was switched off before the command ended".into(), 0),
+        End::NoBoot => ("could not boot".into(), 10, true),
+        End::Gone if console.contains("Kernel panic") => ("crashed".into(), 1, false),
+        End::Gone => ("ended before the command did".into(), 0, true),
     };
-    eprintln!("error: the guest {what}");
-    if what == "could not boot" {
+    say!("error: the guest {what}");
+    if has_said {
         print_indented(said.lines());
+    }
+    if console.is_empty() {
+        return Ok(OURS);
     }
     print_indented(cause(&console, otherwise));
     let log = match &options.console {
         Some(path) => path.clone(),
         None => {
             let logs = build.join("log");
-            let log = logs.join("console-guest.log");
-            fs::create_dir_all(logs).and_then(|()| fs::write(&log, &console))?;
+            let log = logs.join(format!("console-guest-{}.log", std::process::id()));
+            fs::create_dir_all(logs)
+                .and_then(|()| fs::write(&log, &console))
+                .with_context(|| {
+                    format!(
+                        "the console cannot be kept in {}; --console names another file",
+                        log.display()
+                    )
+                })?;
             log
         }
     };
-    eprintln!("       The whole console: {}", log.display());
+    say!("       The whole console: {}", log.display());
     if otherwise != 0 && options.kernel != Kernel::Named("upstream") {
-        eprintln!("       Is it the kernel? './guest -k upstream' runs the same on upstream's.");
+        say!("       Is it the kernel? './guest -k upstream' runs the same on upstream's.");
     }
     Ok(OURS)
 }
@@ -307,6 +354,7 @@ fn lasting(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
         all.push(full);
     }
     all.sort();
+    all.dedup();
     Ok(all)
 }
 
@@ -323,25 +371,25 @@ fn run(options: &Options) -> Result<u8> {
     }
     let image = options.kernel.image(Path::new(&top), directory)?;
 
-    let is_terminal = terminal::is_ours();
+    let is_terminal = !options.no_input && terminal::is_ours();
     if stderr().is_terminal() {
         let how = match boot::has_kvm() && !options.emulate {
             true => "by KVM",
             false => "in an emulated processor, which is slow",
         };
-        eprintln!("guest: booting the kernel '{}' {how}", options.kernel);
+        say!("guest: booting the kernel '{}' {how}", options.kernel);
     }
     let shell = [OsString::from("/bin/bash"), "-i".into()];
-    let interactive = options.command.is_empty();
-    let command = if interactive {
-        &shell[..]
-    } else {
-        &options.command
+    let is_interactive = options.command.is_empty() && is_terminal;
+    let command = match options.command.is_empty() {
+        true if is_interactive => &shell[..],
+        true => &shell[..1],
+        false => &options.command,
     };
     let start = Start {
         arguments: command.iter().map(bytes).collect(),
         environment: environment(options, is_terminal),
-        directory: bytes(env::current_dir().unwrap_or_else(|_| "/".into())),
+        directory: bytes(env::current_dir().context("the current directory")?),
         lasting: lasting.iter().map(bytes).collect(),
         terminal: is_terminal.then(terminal::size),
         has_error: !is_terminal || !stderr().is_terminal(),
@@ -355,11 +403,15 @@ fn run(options: &Options) -> Result<u8> {
         lasting: &lasting,
         emulate: options.emulate,
     };
-    let events = Events::new(options.timeout.map(Duration::from_secs))?;
+    let caller = Caller {
+        has_input: !options.no_input,
+        is_interactive,
+    };
+    let mut events = Events::new(options.timeout.map(Duration::from_secs))?;
     let mut guest = Guest::boot(&machine)?;
-    let end = host::run(&mut guest, &events, start, interactive);
+    let end = host::run(&mut guest, &mut events, start, caller);
     if is_terminal && matches!(end, End::Stopped(_)) {
-        eprintln!();
+        say!("");
     }
     report(end, &mut guest, options, directory)
 }
@@ -372,15 +424,23 @@ fn main() -> ExitCode {
         return match agent::run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("guest: {error:#}");
+                say!("guest: {error:#}");
                 ExitCode::FAILURE
             }
         };
     }
-    match run(&Options::parse()) {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            let is_error = error.use_stderr();
+            return ExitCode::from(if is_error { OURS } else { 0 });
+        }
+    };
+    match run(&options) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
             ExitCode::from(OURS)
         }
     }

@@ -6,14 +6,16 @@ use crate::wire::Size;
 use nix::{
     libc::{self, winsize},
     sys::termios::{cfmakeraw, tcgetattr, tcsetattr, SetArg, Termios},
+    unistd::{getpgrp, tcgetpgrp},
 };
 use std::io::{stdin, stdout, IsTerminal};
 
 nix::ioctl_read_bad!(get_size, libc::TIOCGWINSZ, winsize);
 
-/// Whether the command gets a terminal: it reads and writes one.
+/// Whether the command gets a terminal: it reads and writes one, and is not in its background.
 pub fn is_ours() -> bool {
-    stdin().is_terminal() && stdout().is_terminal()
+    let in_foreground = || tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp());
+    stdin().is_terminal() && stdout().is_terminal() && in_foreground()
 }
 
 pub fn size() -> Size {
@@ -46,6 +48,7 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, &self.0);
+        // Not once all is written: that may be never.
+        let _ = tcsetattr(stdin(), SetArg::TCSANOW, &self.0);
     }
 }

@@ -27,6 +27,9 @@ pub fn lasting(index: usize) -> String {
 /// How many bytes of a stream may be on the way.
 pub const WINDOW: usize = 256 << 10;
 
+/// How long a frame may be: as long as the arguments and the environment of a command.
+const LONGEST: usize = 16 << 20;
+
 /// How many of them one frame carries at most.
 pub const CHUNK: usize = 32 << 10;
 
@@ -68,13 +71,13 @@ pub struct Start {
     pub lasting: Vec<Bytes>,
     /// The command gets a terminal of this size, or else three pipes.
     pub terminal: Option<Size>,
-    /// With a terminal, too, standard error is a pipe.
+    /// Standard error is a pipe even if there is a terminal.
     pub has_error: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
-    /// Agent: it runs.
+    /// Agent: I am running.
     Ready,
     /// Host: run this, once.
     Start(Start),
@@ -83,7 +86,7 @@ pub enum Frame {
     Credit(Stream, u32),
     /// A stream ends: its sender has no more, or its receiver takes no more.
     Close(Stream),
-    /// Host: to the command and all that it started.
+    /// Host: to the process group of the command.
     Signal(i32),
     /// Host: the terminal's.
     Resize(Size),
@@ -105,7 +108,11 @@ pub fn write(to: &mut impl Write, frame: &Frame) -> io::Result<()> {
 pub fn read(from: &mut impl Read) -> io::Result<Frame> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
-    let mut content = vec![0; u32::from_le_bytes(length) as usize];
+    let length = u32::from_le_bytes(length) as usize;
+    if length > LONGEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut content = vec![0; length];
     from.read_exact(&mut content)?;
     postcard::from_bytes(&content)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
