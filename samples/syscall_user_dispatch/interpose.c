@@ -406,7 +406,9 @@ static __attribute__((used)) void after(struct call *call)
 /* Called by interpose_entry(), before the call is passed on */
 static __attribute__((used)) unsigned long before(struct call *call)
 {
-	unsigned long nr = call->nr, flags;
+	/* The kernel ignores the upper half of the register, and x32 is native, too. */
+	unsigned int nr = call->nr & ~__X32_SYSCALL_BIT;
+	unsigned long flags;
 
 	if (counters)
 		__atomic_fetch_add(counters + (nr < COUNTERS ? nr : COUNTERS - 1),
@@ -414,7 +416,7 @@ static __attribute__((used)) unsigned long before(struct call *call)
 
 	switch (nr) {
 	case __NR_rt_sigreturn:
-	case __X32_SYSCALL_BIT + 513:
+	case 513:	/* the same of x32 */
 		if (!counters)
 			print(call, 0);
 		return SIGRETURN;

@@ -192,6 +192,7 @@ TEST(children_and_threads_start_without)
 {
 	pthread_t thread;
 	void *result;
+	int status;
 	pid_t pid;
 
 	ASSERT_EQ(0, sud_handle(NULL));
@@ -200,7 +201,8 @@ TEST(children_and_threads_start_without)
 	pid = vfork();
 	if (!pid)
 		_exit(arm_and_go_up(NULL));
-	EXPECT_EQ(pid, waitpid(pid, (int *)&result, 0));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, arm_and_go_up_in_thread, NULL));
 	ASSERT_EQ(0, pthread_join(thread, &result));
 	EXPECT_EQ(0, (intptr_t)result);
@@ -348,7 +350,9 @@ TEST(a_program_that_steps_itself_does_not_step_the_handler)
  */
 static void xsave_around(char *before, char *after)
 {
-	asm volatile("mov	$-1, %%eax\n"
+	/* Below the red zone: the compiler does not know of the call. */
+	asm volatile("sub	$128, %%rsp\n"
+		     "mov	$-1, %%eax\n"
 		     "mov	$-1, %%edx\n"
 		     "xsave64	(%[before])\n"
 		     "mov	$0xffff, %%edi\n"
@@ -356,6 +360,7 @@ static void xsave_around(char *before, char *after)
 		     "mov	$-1, %%eax\n"
 		     "mov	$-1, %%edx\n"
 		     "xsave64	(%[after])\n"
+		     "add	$128, %%rsp\n"
 		     : : [before] "r" (before), [after] "r" (after)
 		     : "rax", "rcx", "rdx", "rdi", "rsi", "r8", "r9", "r10", "r11", "memory");
 }
@@ -396,7 +401,6 @@ TEST(the_red_zone_is_left_alone)
 	ASSERT_EQ(0, sud_arm_all_upcall(upcall_counted));
 	upcall_count = 0;
 	asm volatile("movb	%[block], (%[selector])\n"
-		     "mov	%%rsp, %%r8\n"
 		     "mov	$16, %%r9d\n"
 		     "1: mov	%%r9, -128-8(%%rsp,%%r9,8)\n"
 		     "dec	%%r9d\n"
@@ -410,7 +414,7 @@ TEST(the_red_zone_is_left_alone)
 		     "movb	%[allow], (%[selector])\n"
 		     : [sum] "+r" (sum)
 		     : [selector] "r" (&sud->selector), [block] "i" (BLOCK), [allow] "i" (ALLOW)
-		     : "rax", "rcx", "r8", "r9", "r11", "memory");
+		     : "rax", "rcx", "r9", "r11", "memory");
 	EXPECT_EQ(1, upcall_count);
 	EXPECT_EQ(16 * 17 / 2, sum);
 }
@@ -537,9 +541,12 @@ TEST(a_signal_that_is_pending_finds_the_handler)
 	EXPECT_EQ(-512, sud->regs[REG_RAX]);
 }
 
+static int alarms, alarms_right;
+
 static void call_foreign_in_signal(int sig)
 {
-	sud->order += foreign_syscall(0xffff) == SUD_EMULATED;
+	alarms++;
+	alarms_right += foreign_syscall(0xffff) == SUD_EMULATED;
 }
 
 static void *flood(void *arg)
@@ -571,7 +578,8 @@ TEST(none_is_lost_and_none_is_made_up)
 	EXPECT_EQ(calls, right);
 	EXPECT_EQ(0, sud->dispatches);
 	EXPECT_LT(0, sud->others);
-	EXPECT_LT(0, sud->order);
+	EXPECT_LT(0, alarms);
+	EXPECT_EQ(alarms, alarms_right);
 }
 
 TEST(a_selector_that_faults_is_awaited)
@@ -979,7 +987,7 @@ TEST(a_probe_on_the_instruction_gets_sigsys)
 
 static void __attribute__((constructor)) upcall_init(void)
 {
-	if (sud_upcall(NULL)) {
+	if (sud_upcall(NULL) == -EINVAL) {
 		ksft_print_header();
 		ksft_exit_skip("the kernel has no upcalls\n");
 	}
