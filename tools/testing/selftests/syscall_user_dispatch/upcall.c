@@ -549,8 +549,13 @@ static void call_foreign_in_signal(int sig)
 	alarms_right += foreign_syscall(0xffff) == SUD_EMULATED;
 }
 
+/* The alarms are for the thread that is armed. */
 static void *flood(void *arg)
 {
+	sigset_t set;
+
+	sigfillset(&set);
+	pthread_sigmask(SIG_SETMASK, &set, NULL);
 	while (!__atomic_load_n(&sud->flag, __ATOMIC_ACQUIRE))
 		syscall(__NR_tgkill, getpid(), sud->tid, SIGSYS);
 	return NULL;
