@@ -166,10 +166,13 @@ selftests := ptrace:get_set_sud syscall_user_dispatch
 # Upstream's tests of what else lies on the road of a syscall: none may do worse
 # on our kernel than on upstream's.
 neighbours := seccomp ptrace x86 rseq
-# The same random programs on each kernel.
+# The same random programs on each kernel: dispatched by signals; by upcalls where
+# there are any; and those that know all of the third series.
 SEED ?= 1
 OPS ?= 100000
-random = differential:$(SEED):$(OPS)
+fewer = $(shell echo $$(($(OPS) * 3 / 10)))
+random.upstream = differential:$(SEED):$(OPS) differential-upcall:$(SEED):$(fewer)
+random = $(random.upstream) differential-ours:$(SEED):$(fewer)
 
 # Programs of ours, each a directory or a file of scripts/.
 $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/mutants: $(BUILD)/bin/%: $$(wildcard scripts/%/*.rs) $(BUILD)/.setup
@@ -220,9 +223,15 @@ beside = trap 'trap - INT; kill 0' INT; { $(1); } & { $(2); } & wait
 # differential-compare,KERNEL: with C, from which nothing differs, and with upstream's,
 # from which only deviations do.
 differential-compare = mkdir -p $(results)/host && { cd $(results) && \
-	differential compare --same $(1)/differential.txt c/differential.txt >host/differential-c.tap; \
-	differential compare $(1)/differential.txt upstream/differential.txt >host/differential-upstream.tap; true; }
-differentials := differential-c differential-upstream
+	for style in "" -upcall -ours; do \
+		differential compare --same $(1)/differential$$style.txt c/differential$$style.txt \
+			>host/differential$$style-c.tap; \
+	done; \
+	for style in "" -upcall; do \
+		differential compare $${style:+-$$style} $(1)/differential$$style.txt upstream/differential$$style.txt \
+			>host/differential$$style-upstream.tap; \
+	done; true; }
+differentials := $(addprefix differential,-c -upstream -upcall-c -upcall-upstream -ours-c)
 bench = scripts/bench.sh $(image.upstream) $(image.c) $(image.ours)
 bench-guard = mkdir -p $(results)/host && \
 	{ $(bench) --bounds scripts/bench.bounds >$(results)/host/bench.tap; true; }
@@ -237,9 +246,9 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
 	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,58:260,$(results)/*/*.tap,$(guest-run))
 	@$(bench-guard)
-	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:600,$(results)/*/*.tap,$(call beside,\
+	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:660,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
-		$(call guest,upstream,$(random) $(suites)); $(call guest,c,$(random) $(selftests))))
+		$(call guest,upstream,$(random.upstream) $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
 	@$(call differential-compare,ours)
 	@report $(call taps,host,check guest bench $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
@@ -262,8 +271,8 @@ kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report $(B
 million: OPS := 1000000
 differential million: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream \
 	$(BUILD)/bin/differential $(BUILD)/bin/guest $(BUILD)/bin/report
-	@$(call long,differential-$(OPS),running random programs on three kernels,$$((9 * $(OPS))):$$(($(OPS) / 500)),$(results)/*/differential.txt,\
-		$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random)); $(call guest,c,$(random))))
+	@$(call long,differential-$(OPS),running random programs on three kernels,$$((13 * $(OPS))):$$(($(OPS) / 400)),$(results)/*/differential*.txt,\
+		$(call beside,$(call guest,ours,$(random)),$(call guest,upstream,$(random.upstream)); $(call guest,c,$(random))))
 	@$(call differential-compare,ours)
 	@cat $(call taps,host,$(differentials))
 	@report $(call taps,host,$(differentials))
@@ -278,7 +287,7 @@ debug: $(BUILD)/bzImage.debug $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUI
 	@rm -rf $(results)
 	@$(call long,debug,testing on the debug kernel,2500:900,$(results)/*/*.tap,\
 		$(call beside,$(call guest,debug,$(random) $(debug-suites)),\
-		$(call guest,upstream,$(random)); $(call guest,c,$(random))))
+		$(call guest,upstream,$(random.upstream)); $(call guest,c,$(random))))
 	@$(call differential-compare,debug)
 	@scripts/console.sh $(BUILD)/log/console-debug.log >$(results)/host/console.tap
 	@LLVM=1 scripts/broken.sh debug $(BUILD)/linux $(call fragments,debug) >$(results)/host/broken.tap || true

@@ -5,8 +5,9 @@
 # Run suites in the guest, each with its results as KTAP in RESULTS/SUITE.tap. A
 # suite is "kunit", "samples", "stress", "stress-ng", "injection", or a
 # directory of the selftests, with the tests of it that are wanted behind a
-# colon: "ptrace:get_set_sud". The suite "differential:SEED:OPERATIONS" says something
-# only beside that of another kernel, and leaves it as differential.txt.
+# colon: "ptrace:get_set_sud". The suite "differential:SEED:OPERATIONS", and the same with
+# "-upcall" or "-ours" behind its name, says something only beside that of another
+# kernel, and leaves it as differential.txt.
 set -u
 results=$1
 shift
@@ -110,7 +111,11 @@ for suite; do
 	kunit | samples | injection) $suite >"$results/$name.tap" ;;
 	stress-ng) stress_ng >"$results/$name.tap" ;;
 	stress) "$here/build/bin/differential" stress 1 20 --ours >"$results/$name.tap" ;;
-	differential:*) "$here/build/bin/differential" run $(echo "${suite#*:}" | tr : ' ') >"$results/$name.txt" ;;
+	differential:* | differential-*:*)
+		style=${name#differential}
+		"$here/build/bin/differential" run $(echo "${suite#*:}" | tr : ' ') ${style:+-$style} \
+			>"$results/$name.txt"
+		;;
 	# Their runner opens its output anew for each test: two places in a file would
 	# overwrite each other, a pipe has only one.
 	*) selftests "$suite" | cat >"$results/$name.tap" ;;

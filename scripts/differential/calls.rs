@@ -74,6 +74,15 @@ fn x32_action(disposition: Disposition, flags: u64, mask: u64) -> X32Action {
     }
 }
 
+/// The number of `prctl()`. In an x32 syscall addresses are as wide as in any other.
+fn prctl(site: Site, x32: bool) -> u64 {
+    match (site.is_i386(), x32) {
+        (true, _) => SYS32_PRCTL,
+        (false, false) => SYS_PRCTL,
+        (false, true) => X32 | SYS_PRCTL,
+    }
+}
+
 /// Puts the structures of a syscall in place. Returns its number and its arguments, or nothing if
 /// it cannot be made now.
 pub fn prepare(syscall: &Syscall, site: Site) -> Option<(u64, [u64; 6])> {
@@ -96,18 +105,26 @@ pub fn prepare(syscall: &Syscall, site: Site) -> Option<(u64, [u64; 6])> {
                     len,
                 },
             x32,
-        } => {
-            let number = match (site.is_i386(), x32) {
-                (true, _) => SYS32_PRCTL,
-                (false, false) => SYS_PRCTL,
-                (false, true) => X32 | SYS_PRCTL,
-            };
-            let option = PR_SET_SYSCALL_USER_DISPATCH;
-            (
-                number,
-                arguments(&[option, *mode, *offset, *len, *selector]),
-            )
-        }
+        } => (
+            prctl(site, *x32),
+            arguments(&[
+                PR_SET_SYSCALL_USER_DISPATCH,
+                *mode,
+                *offset,
+                *len,
+                *selector,
+            ]),
+        ),
+        Syscall::Upcall { handler, rest, x32 } => (
+            prctl(site, *x32),
+            arguments(&[
+                PR_SET_SYSCALL_USER_DISPATCH,
+                PR_SYS_DISPATCH_UPCALL,
+                handler.address(),
+                rest[0],
+                rest[1],
+            ]),
+        ),
         Syscall::Action {
             signal,
             disposition,

@@ -2,7 +2,10 @@
 
 //! The code of the arena, with the syscall instructions, and how Rust gets there and back.
 
-use crate::arena::{CODE, PAD, X32_HANDLER};
+use crate::{
+    arena::{CODE, PAD, X32_HANDLER},
+    sys::UContext,
+};
 use std::arch::global_asm;
 
 // The code, position independent but for the far jumps. Each label `x_after` is the address that
@@ -230,6 +233,48 @@ impl Registers {
             ("r15", self.r15),
             ("flags", self.flags),
         ]
+    }
+
+    /// Those that a handler finds.
+    pub fn load(context: &UContext) -> Self {
+        Self {
+            rax: context.rax,
+            rbx: context.rbx,
+            rcx: context.rcx,
+            rdx: context.rdx,
+            rsi: context.rsi,
+            rdi: context.rdi,
+            rbp: context.rbp,
+            r8: context.r8,
+            r9: context.r9,
+            r10: context.r10,
+            r11: context.r11,
+            r12: context.r12,
+            r13: context.r13,
+            r14: context.r14,
+            r15: context.r15,
+            flags: context.eflags,
+        }
+    }
+
+    /// The reverse of `load()`.
+    pub fn store(&self, context: &mut UContext) {
+        context.rax = self.rax;
+        context.rbx = self.rbx;
+        context.rcx = self.rcx;
+        context.rdx = self.rdx;
+        context.rsi = self.rsi;
+        context.rdi = self.rdi;
+        context.rbp = self.rbp;
+        context.r8 = self.r8;
+        context.r9 = self.r9;
+        context.r10 = self.r10;
+        context.r11 = self.r11;
+        context.r12 = self.r12;
+        context.r13 = self.r13;
+        context.r14 = self.r14;
+        context.r15 = self.r15;
+        context.eflags = self.flags;
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     config::{self, config, stored},
     plan::{self, Plan},
     program::*,
+    style,
     sys::*,
 };
 
@@ -81,7 +82,7 @@ pub fn number(random: &mut Random, is_i386: bool) -> u64 {
     }
 }
 
-fn plain(random: &mut Random, is_i386: bool) -> Syscall {
+pub fn plain(random: &mut Random, is_i386: bool) -> Syscall {
     let rax = number(random, is_i386);
     // Arguments that are no open file, no mask to keep, and no time to wait.
     Syscall::Plain {
@@ -148,7 +149,9 @@ fn syscall_site(random: &mut Random) -> Site {
 }
 
 /// What holds for a whole program, or for a child in it.
+#[derive(Clone, Copy)]
 pub struct Kind {
+    pub style: Style,
     pub traced: bool,
     pub vdso32: bool,
     pub sibling: bool,
@@ -163,6 +166,9 @@ fn syscall(random: &mut Random, kind: &Kind) -> (Site, Syscall) {
     });
     let handled = [SIGSYS, SIGSYS, SIGSYS, SIGUSR1, SIGUSR2, SIGSEGV];
     let masks = [0, 0, bit(SIGUSR1), bit(SIGSYS), ALL];
+    if let Some(drawn) = kind.style.syscall(random, kind) {
+        return drawn;
+    }
     let syscall = match ticket {
         0..=26 => {
             let site = random.weighted(&[
@@ -320,7 +326,7 @@ fn what(random: &mut Random, kind: &Kind) -> What {
         let (at, value) = stored(random);
         return What::Store { at, value };
     }
-    if random.percent(1) {
+    if random.percent(kind.style.keys()) {
         return What::Keys {
             open: random.percent(60),
         };
@@ -328,7 +334,7 @@ fn what(random: &mut Random, kind: &Kind) -> What {
     What::Enter(enter(random, kind))
 }
 
-fn trace(random: &mut Random) -> Trace {
+fn trace(random: &mut Random, style: Style) -> Trace {
     let size = |random: &mut Random| {
         if random.percent(80) {
             32
@@ -349,6 +355,10 @@ fn trace(random: &mut Random) -> Trace {
             ])
         }
     };
+    if style == Style::Ours && random.percent(45) {
+        let (config, pointer) = (config(random), pointer(random));
+        return style::trace(random, config, pointer);
+    }
     match random.below(100) {
         0..=34 => Trace::Get {
             size: size(random),
@@ -418,17 +428,21 @@ fn setup(random: &mut Random) -> Vec<Syscall> {
 }
 
 /// A program of a run.
-pub fn program(seed: u64, number: u64) -> Program {
+pub fn program(seed: u64, number: u64, style: Style) -> Program {
     let mut random = Random::new(seed, number);
     let random = &mut random;
     let kind = Kind {
+        style,
         traced: random.percent(45),
         vdso32: random.percent(15),
         sibling: random.percent(50),
         child: false,
     };
     let seized = random.percent(50);
-    let setup = setup(random);
+    let mut setup = setup(random);
+    for syscall in &mut setup {
+        style.adapt_syscall(random, syscall);
+    }
     let mut options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
     if random.percent(50) {
         options |= PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE;
@@ -440,28 +454,39 @@ pub fn program(seed: u64, number: u64) -> Program {
         options |= PTRACE_O_TRACEEXIT;
     }
 
-    let operations = (0..Program::OPERATIONS)
-        .map(|_| {
-            let what = if kind.traced && random.percent(22) {
-                What::Trace(trace(random))
-            } else {
-                what(random, &kind)
-            };
-            let plan = if kind.traced {
-                plan::draw(random, &kind, &what)
-            } else {
-                Plan::PLAIN
-            };
-            Operation {
-                fence: needs_fence(&what) || plan.needs_fence(),
-                what,
-                plan,
-            }
-        })
-        .collect();
+    let mut operations = Vec::new();
+    while operations.len() < Program::OPERATIONS as usize {
+        let mut what = if kind.traced && random.percent(22) {
+            What::Trace(trace(random, style))
+        } else {
+            what(random, &kind)
+        };
+        style.adapt(random, &mut what);
+        let mut plan = if kind.traced {
+            plan::draw(random, &kind, &what)
+        } else {
+            Plan::PLAIN
+        };
+        style.adapt_plan(random, &mut plan);
+        let fence = needs_fence(&what) || plan.needs_fence();
+        // Behind a fence nothing is armed.
+        let request = if fence {
+            None
+        } else {
+            style.request(random, &what)
+        };
+        operations.push(Operation { what, plan, fence });
+        operations.extend(request.map(|what| Operation {
+            what,
+            plan: Plan::PLAIN,
+            fence: false,
+        }));
+    }
+    operations.truncate(Program::OPERATIONS as usize);
 
     Program {
         number,
+        style,
         setup,
         traced: kind.traced,
         vdso32: kind.vdso32,

@@ -11,7 +11,7 @@ use crate::{
     sys::*,
     vdso,
 };
-use std::{arch::asm, mem, ptr, sync::atomic::Ordering::Relaxed};
+use std::{arch::asm, fmt, mem, ptr, sync::atomic::Ordering::Relaxed};
 
 /// How often handlers may run within one operation, before it is taken for endless.
 const HANDLERS: usize = 10;
@@ -20,22 +20,27 @@ const HANDLERS: usize = 10;
 pub extern "C" fn handler(signal: i32, info: *const SigInfo, context: *mut UContext) {
     // SAFETY: The kernel passes both, and nobody else uses them while the handler runs.
     let (info, context) = unsafe { (&*info, &mut *context) };
-    if shared().ended.load(Relaxed) != 0 {
-        return;
-    }
+    let what = format_args!("signal={signal} code={}", info.code);
+    follow(what, context, |context| show_signal(signal, info, context));
+}
+
+/// Shows what a handler sees, and does what the script has for it.
+pub fn follow(what: impl fmt::Display, context: &mut UContext, show: impl FnOnce(&UContext)) {
     let count = HANDLED.fetch_add(1, Relaxed);
     let script = SCRIPT.load(Relaxed);
-    if script.is_null() {
+    let ended = shared().ended.load(Relaxed) != 0;
+    if ended {
+        // There is nothing more to say.
+    } else if script.is_null() {
         // On the way out, or under the hands of the tracer: nothing to say of registers.
-        log!(
-            "  handler signal={signal} code={} between operations",
-            info.code
-        );
+        log!("  handler {what} between operations");
     } else {
-        show_signal(signal, info, context);
+        show(context);
     }
     if count >= HANDLERS {
-        log!("  endless");
+        if !ended {
+            log!("  endless");
+        }
         // SAFETY: It is the end, with registers that do not depend on what was logged.
         unsafe { asm!("xor eax, eax", "ud2", options(noreturn)) }
     }
@@ -128,32 +133,18 @@ fn show_signal(signal: i32, info: &SigInfo, context: &UContext) {
     if on_alternate {
         let _ = write!(Log, " alternate");
     }
-    let call = CURRENT.load(Relaxed);
-    // The registers are worth a line where they are those of the program. A restorer has what the
-    // handler left in them.
-    if is_own_code(context.rip) && !call.is_null() {
-        let now = Registers {
-            rax: context.rax,
-            rbx: context.rbx,
-            rcx: context.rcx,
-            rdx: context.rdx,
-            rsi: context.rsi,
-            rdi: context.rdi,
-            rbp: context.rbp,
-            r8: context.r8,
-            r9: context.r9,
-            r10: context.r10,
-            r11: context.r11,
-            r12: context.r12,
-            r13: context.r13,
-            r14: context.r14,
-            r15: context.r15,
-            flags: context.eflags,
-        };
-        // SAFETY: The call is under way on this stack, or on that of the outer handler.
-        show_changes(unsafe { &(*call).registers }, &now);
-    }
+    show_registers(context);
     let _ = writeln!(Log);
+}
+
+/// The registers are worth a line where they are those of the program. A restorer has what the
+/// handler left in them.
+pub fn show_registers(context: &UContext) {
+    let call = CURRENT.load(Relaxed);
+    if is_own_code(context.rip) && !call.is_null() {
+        // SAFETY: The call is under way on this stack, or on that of the outer handler.
+        show_changes(unsafe { &(*call).registers }, &Registers::load(context));
+    }
 }
 
 fn act(action: Action, operation: &Enter, context: &mut UContext) {

@@ -25,6 +25,8 @@ pub enum Moment {
     Other,
 }
 
+const NO_FILE: u64 = 0x4000_0063;
+
 /// How to go on.
 pub enum Verdict {
     /// As the plan has it.
@@ -120,9 +122,10 @@ impl Tracer<'_> {
                     cs: 0x33,
                     rax: *rax,
                     orig_rax: u64::MAX,
-                    // No open file, and nowhere else.
-                    rdi: 99,
-                    rbx: 99,
+                    // No open file, and nowhere else; no process either, or it depends on chance
+                    // whether a register changes.
+                    rdi: NO_FILE,
+                    rbx: NO_FILE,
                     ..old
                 };
                 self.set_registers(pid, &new);
@@ -166,6 +169,15 @@ impl Tracer<'_> {
             Act::Set(config) => {
                 registers()?;
                 return Some(self.set(pid, config));
+            }
+            Act::SetWide(config, handler) => {
+                registers()?;
+                let (config, upcall) = (*config, handler.address());
+                return Some(self.set_wide(pid, &WideConfig { config, upcall }));
+            }
+            Act::Suspend(on) => {
+                registers()?;
+                return Some(self.suspend(pid, *on));
             }
             Act::Interrupt => return Some(self.request(PTRACE_INTERRUPT, pid, 0)),
             Act::Pass(_) | Act::Detach => {

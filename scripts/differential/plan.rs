@@ -6,7 +6,7 @@ use crate::{
     arena::*,
     config,
     draw::{self, Kind, Random},
-    program::{is_restart_code, Block, Disposition, Enter, Shown, Syscall, What},
+    program::{is_restart_code, Block, Disposition, Enter, Handler, Shown, Syscall, What},
     sys::*,
 };
 use std::fmt;
@@ -102,6 +102,10 @@ pub enum Act {
     /// Changes the signal mask.
     Mask(u64),
     Set(SudConfig),
+    /// The same with upcalls.
+    SetWide(SudConfig, Handler),
+    /// Suspends the mechanism, or ends that.
+    Suspend(bool),
     Interrupt,
     /// Goes on with this signal, or with none.
     Pass(u64),
@@ -134,7 +138,7 @@ impl Plan {
 }
 
 /// A configuration by which calls from the gate run and all others are dispatched.
-fn dispatching(random: &mut Random) -> SudConfig {
+pub fn dispatching(random: &mut Random) -> SudConfig {
     let (mode, (start, end)) = random.of(&[(1, gate()), (2, foreign())]);
     SudConfig {
         mode,
@@ -419,6 +423,8 @@ impl fmt::Display for Act {
             Act::Action(disposition, flags) => write!(f, "action {disposition:?} {flags:#x}"),
             Act::Mask(set) => write!(f, "mask {set:#x}"),
             Act::Set(config) => write!(f, "set {}", Shown(config)),
+            Act::SetWide(config, handler) => write!(f, "set {} {handler}", Shown(config)),
+            Act::Suspend(on) => write!(f, "suspend {on}"),
             Act::Interrupt => write!(f, "interrupt"),
             Act::Pass(signal) => write!(f, "pass {signal}"),
             Act::Detach => write!(f, "detach"),

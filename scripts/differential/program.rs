@@ -2,11 +2,26 @@
 
 //! Programs: what they are made of, and how they read.
 
-use crate::{arena::*, plan::Plan, sys::*};
+use crate::{arena::*, plan::Plan, sys::*, upcall};
 use std::fmt;
+
+/// What programs are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// What all kernels know.
+    Plain,
+    /// The same, but each thread that armed itself asks for upcalls, wherever its handler of SIGSYS
+    /// could return. Tracers leave dispatches alone that can be upcalls, and the handler of SIGSYS
+    /// runs with the signal mask of the program: then it makes no difference by which of the two a
+    /// dispatch came, but for what they are.
+    Upcall,
+    /// All that is new, with nothing left out.
+    Ours,
+}
 
 pub struct Program {
     pub number: u64,
+    pub style: Style,
     pub traced: bool,
     /// Whether it has the vDSO of 32-bit programs instead of its own.
     pub vdso32: bool,
@@ -58,6 +73,13 @@ pub enum Syscall {
         config: SudConfig,
         x32: bool,
     },
+    /// Asks for upcalls.
+    Upcall {
+        handler: Handler,
+        /// The arguments that have to be 0.
+        rest: [u64; 2],
+        x32: bool,
+    },
     Action {
         signal: u64,
         disposition: Disposition,
@@ -99,6 +121,39 @@ pub enum Syscall {
         number: u32,
         action: u32,
     },
+}
+
+/// Where upcalls are to go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Handler {
+    /// To the one that writes down what it sees.
+    Own,
+    /// Back to where the code was called that made the syscall.
+    Land,
+    /// Anywhere else; to 0 for SIGSYS.
+    At(u64),
+}
+
+impl Handler {
+    pub fn address(self) -> u64 {
+        match self {
+            Handler::Own => upcall::entry(),
+            Handler::Land => land(),
+            Handler::At(address) => address,
+        }
+    }
+}
+
+/// By name, whatever the address.
+impl fmt::Display for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Handler::Own => write!(f, "own"),
+            Handler::At(address) if *address == upcall::entry() => write!(f, "own"),
+            Handler::Land => write!(f, "land"),
+            Handler::At(address) => write!(f, "{address:#x}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -215,6 +270,20 @@ pub enum Trace {
     },
     /// SET of what GET returned.
     SetGet,
+    /// The same three with the handler of upcalls, in the larger structure.
+    GetWide {
+        size: u64,
+        pointer: Pointer,
+    },
+    SetWide {
+        config: SudConfig,
+        upcall: Handler,
+        size: u64,
+        pointer: Pointer,
+    },
+    SetGetWide,
+    /// The tracer suspends the mechanism, or ends that.
+    Suspend(bool),
     /// The requests on a thread that is not stopped, or not a tracee.
     Running,
     Stranger,
@@ -265,7 +334,12 @@ impl Program {
 /// The line that it begins with.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "program {} traced={} [", self.number, self.traced)?;
+        let Self { number, traced, .. } = self;
+        write!(
+            f,
+            "program {number}{} traced={traced} [",
+            self.style.option()
+        )?;
         for syscall in &self.setup {
             write!(f, " {syscall};")?;
         }
@@ -315,6 +389,18 @@ impl fmt::Display for What {
                     Shown(config)
                 )
             }
+            What::Trace(Trace::SetWide {
+                config,
+                upcall,
+                size,
+                pointer,
+            }) => {
+                let config = Shown(config);
+                write!(
+                    f,
+                    "trace SetWide {config} upcall={upcall} size={size:#x} pointer={pointer:?}"
+                )
+            }
             What::Trace(trace) => write!(f, "trace {trace:x?}"),
         }
     }
@@ -327,6 +413,13 @@ impl fmt::Display for Syscall {
             Syscall::Arm { config, x32 } => {
                 write!(f, "arm {}{}", Shown(config), if *x32 { " x32" } else { "" })?
             }
+            Syscall::Upcall { handler, rest, x32 } => write!(
+                f,
+                "upcall {handler} {:#x} {:#x}{}",
+                rest[0],
+                rest[1],
+                if *x32 { " x32" } else { "" }
+            )?,
             Syscall::Action {
                 signal,
                 disposition,

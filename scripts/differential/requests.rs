@@ -9,7 +9,26 @@ use crate::{
     sys::{self, *},
     tracer::{Tracer, SYSCTL},
 };
-use std::fs;
+use std::{fmt, fs};
+
+/// What a request that fails leaves as it is.
+const UNTOUCHED: WideConfig = WideConfig {
+    config: SudConfig {
+        mode: 77,
+        selector: 77,
+        offset: 77,
+        len: 77,
+    },
+    upcall: 77,
+};
+
+fn show_wide(result: i64, WideConfig { config, upcall }: &WideConfig) {
+    log!(
+        "  get={result} {} upcall={}",
+        Shown(config),
+        Handler::At(*upcall)
+    );
+}
 
 impl Tracer<'_> {
     pub fn request(&self, request: u64, pid: i64, data: u64) -> i64 {
@@ -35,13 +54,24 @@ impl Tracer<'_> {
         unsafe { sys::ptrace(PTRACE_SET_SUD, pid, 32, &raw const *config as u64) }
     }
 
-    pub fn get(&self, pid: i64) -> (i64, SudConfig) {
-        let mut config = SudConfig {
-            mode: 77,
-            selector: 77,
-            offset: 77,
-            len: 77,
+    /// The same with the handler of upcalls.
+    pub fn set_wide(&self, pid: i64, wide: &WideConfig) -> i64 {
+        let size = size_of::<WideConfig>() as u64;
+        // SAFETY: The structure is what the request reads.
+        unsafe { sys::ptrace(PTRACE_SET_SUD, pid, size, &raw const *wide as u64) }
+    }
+
+    /// Suspends the mechanism, or ends that.
+    pub fn suspend(&self, pid: i64, on: bool) -> i64 {
+        let options = match on {
+            true => self.program.options | PTRACE_O_SUSPEND_SUD,
+            false => self.program.options,
         };
+        self.request(PTRACE_SETOPTIONS, pid, options)
+    }
+
+    pub fn get(&self, pid: i64) -> (i64, SudConfig) {
+        let mut config = UNTOUCHED.config;
         // SAFETY: The structure is what the request fills.
         let result = unsafe { sys::ptrace(PTRACE_GET_SUD, pid, 32, &raw mut config as u64) };
         (result, config)
@@ -60,7 +90,7 @@ impl Tracer<'_> {
     }
 
     /// Registers at a stop, and what PTRACE_GET_SYSCALL_INFO says of it.
-    pub fn show_stop(&self, pid: i64, what: std::fmt::Arguments<'_>) -> SyscallInfo {
+    pub fn show_stop(&self, pid: i64, what: fmt::Arguments<'_>) -> SyscallInfo {
         let registers = self.registers(pid);
         let mut info = SyscallInfo::default();
         // SAFETY: At most as much is written as the structure holds.
@@ -73,7 +103,7 @@ impl Tracer<'_> {
             true => ARITHMETIC,
             false => 0,
         };
-        use std::fmt::Write;
+        use fmt::Write;
         let _ = write!(
             Log,
             "  stop {what} rip={} rax={} orig={} cs={:#x} flags={:#x} info={}",
@@ -139,12 +169,7 @@ impl Tracer<'_> {
     pub fn trace(&self, trace: &Trace) {
         match trace {
             Trace::Get { size, pointer } => {
-                let mut config = SudConfig {
-                    mode: 77,
-                    selector: 77,
-                    offset: 77,
-                    len: 77,
-                };
+                let mut config = UNTOUCHED.config;
                 let target = self.pointer(*pointer, &raw mut config as u64);
                 // SAFETY: The kernel writes 32 bytes if at all, to the structure or to one of the
                 // places that exist to be written to in vain.
@@ -167,6 +192,37 @@ impl Tracer<'_> {
                 log!("  setget={}", self.set(self.pid, &config));
                 self.show_get(self.pid, "");
             }
+            Trace::GetWide { size, pointer } => {
+                let mut wide = UNTOUCHED;
+                let target = self.pointer(*pointer, &raw mut wide as u64);
+                // SAFETY: As above, but for 40 bytes.
+                let result = unsafe { sys::ptrace(PTRACE_GET_SUD, self.pid, *size, target) };
+                show_wide(result, &wide);
+            }
+            Trace::SetWide {
+                config,
+                upcall,
+                size,
+                pointer,
+            } => {
+                let (config, upcall) = (*config, upcall.address());
+                let wide = WideConfig { config, upcall };
+                let source = self.pointer(*pointer, &raw const wide as u64);
+                // SAFETY: The kernel only reads.
+                let result = unsafe { sys::ptrace(PTRACE_SET_SUD, self.pid, *size, source) };
+                log!("  set={result}");
+            }
+            Trace::SetGetWide => {
+                let mut wide = UNTOUCHED;
+                let size = size_of::<WideConfig>() as u64;
+                // SAFETY: The structure is what the request fills.
+                let result =
+                    unsafe { sys::ptrace(PTRACE_GET_SUD, self.pid, size, &raw mut wide as u64) };
+                show_wide(result, &wide);
+                log!("  setget={}", self.set_wide(self.pid, &wide));
+                self.show_get(self.pid, "");
+            }
+            Trace::Suspend(on) => log!("  suspend={}", self.suspend(self.pid, *on)),
             Trace::Stranger => {
                 // Our own parent is no tracee of ours, and neither are we.
                 for pid in [1, std::process::id()] {
@@ -195,6 +251,19 @@ impl Tracer<'_> {
             Pointer::Kernel => 0xffff_8880_0000_0000,
             // The page behind it is not accessible.
             Pointer::Crossing => TORN + PAGE - 8,
+        }
+    }
+}
+
+/// A wait status, in words.
+pub struct Status(pub i32);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            -1 => write!(f, "gone"),
+            status if status & 0x7f == 0 => write!(f, "exit {}", (status >> 8) & 0xff),
+            status => write!(f, "signal {}", status & 0x7f),
         }
     }
 }

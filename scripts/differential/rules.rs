@@ -7,12 +7,7 @@
 //! missing in ours is as much of a difference as one that is not on the list. The others say how two
 //! transcripts may part.
 
-use crate::{
-    arena::Site,
-    compare::Operation,
-    program,
-    sys::{bit, SudConfig, SIGSYS},
-};
+use crate::{arena::Site, by_upcall, compare::Operation, partings::*, program, sys::SudConfig};
 
 /// A rule: the deviation of the contract that it stands for, and what ours does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,12 +25,21 @@ pub enum Rule {
     KillStop,
     NarrowRegion,
     NarrowSelector,
+    Requested,
     Upcall,
+    NoStop,
+    Entered,
+    NoReturn,
+    Returned,
+    Lives,
+    Keys,
+    Trap,
+    Refused,
 }
 
 use Rule::*;
 
-pub const RULES: [(Rule, &str); 14] = [
+pub const RULES: [(Rule, &str); 13] = [
     (
         Lost,
         "D1: a dispatch is seen before another SIGSYS that is pending",
@@ -82,10 +86,9 @@ pub const RULES: [(Rule, &str); 14] = [
         NarrowSelector,
         "D6: the selector of a 32-bit caller is in its address space",
     ),
-    (Upcall, "the upcall is known, and address 0 asks for none"),
 ];
 
-const ENOSYS: i64 = -38;
+pub const ENOSYS: i64 = -38;
 
 /// The text of `name=` in a line.
 pub fn text<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -94,11 +97,11 @@ pub fn text<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The value of `name=` in a line, if it is a number.
-fn value(line: &str, name: &str) -> Option<i64> {
+pub fn value(line: &str, name: &str) -> Option<i64> {
     number(text(line, name)?)
 }
 
-fn number(text: &str) -> Option<i64> {
+pub fn number(text: &str) -> Option<i64> {
     let near_border = text.strip_prefix("border+");
     match (text.strip_prefix("0x"), near_border) {
         (Some(hex), _) => u64::from_str_radix(hex, 16).ok().map(|value| value as i64),
@@ -108,7 +111,7 @@ fn number(text: &str) -> Option<i64> {
 }
 
 /// The line with `name=` set to something else.
-fn with(line: &str, name: &str, new: &str) -> String {
+pub fn with(line: &str, name: &str, new: &str) -> String {
     let words = line.split(' ').map(|word| match word.strip_prefix(name) {
         Some(rest) if rest.starts_with('=') => format!("{name}={new}"),
         _ => word.to_owned(),
@@ -116,7 +119,7 @@ fn with(line: &str, name: &str, new: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn config(line: &str) -> Option<SudConfig> {
+pub fn config(line: &str) -> Option<SudConfig> {
     let field = |name| value(line, name).map(|value| value as u64);
     Some(SudConfig {
         mode: field("mode")?,
@@ -200,12 +203,12 @@ fn restart_number(line: &str) -> Option<(i64, bool)> {
 }
 
 /// Whether a line comes of what the tracer did at a stop.
-fn is_of_tracer(line: &str) -> bool {
+pub fn is_of_tracer(line: &str) -> bool {
     line.starts_with("  act") || line.starts_with("  stop event=128")
 }
 
 /// Whether one of some acts of the tracer was done.
-fn is_done(line: &str, acts: &[&str]) -> bool {
+pub fn is_done(line: &str, acts: &[&str]) -> bool {
     let act = line.strip_prefix("  act ");
     act.is_some_and(|act| acts.iter().any(|name| act.starts_with(name)) && act.ends_with(" = 0"))
 }
@@ -288,26 +291,19 @@ fn expect(upstream: &Operation, allowed: bool) -> Expected {
         expected.lines.push((*line).to_owned());
     }
 
-    if arms_as_i386(upstream) == Some(true) {
+    if arms_as_i386(upstream) {
         expect_narrow(upstream, &mut expected, allowed);
-    }
-    let upcall = SudConfig {
-        mode: 3,
-        ..SudConfig::default()
-    };
-    if arms_as_i386(upstream) == Some(false) && config(upstream.line) == Some(upcall) {
-        expect_result(upstream, &mut expected, Upcall, "-22", "0x0");
     }
     expected
 }
 
-/// Whether an operation that arms is a 32-bit call; none for another operation.
-fn arms_as_i386(upstream: &Operation) -> Option<bool> {
+/// Whether an operation is a 32-bit call that arms.
+fn arms_as_i386(upstream: &Operation) -> bool {
     let words: Vec<&str> = upstream.line.split(' ').collect();
     let is_i386 = words
         .windows(2)
         .any(|pair| matches!(pair, ["at", "int" | "compat" | "pad"]));
-    (words.get(1) == Some(&"arm")).then_some(is_i386)
+    words.get(1) == Some(&"arm") && is_i386
 }
 
 /// A 32-bit caller arms with what a 32-bit kernel refuses.
@@ -351,128 +347,6 @@ fn expect_result(
     }
 }
 
-/// Whether a line is that of a dispatch: its stop, or its handler.
-fn is_dispatch(line: &str) -> bool {
-    value(line, "signal") == Some(31) && value(line, "code") == Some(2)
-}
-
-/// Whether a line is that of a SIGSYS from elsewhere.
-fn is_other(line: &str) -> bool {
-    value(line, "signal") == Some(31) && !is_dispatch(line)
-}
-
-/// Where upstream shows that it lost a dispatch: a SIGSYS that was sent while the subject waited for
-/// its selector, and the registers of a call that was taken back.
-fn lost(upstream: &Operation) -> Option<usize> {
-    let mut sent = false;
-    for (index, line) in upstream.outcome.iter().enumerate() {
-        if line.starts_with("  stop") || line.starts_with("  awaited") {
-            let orig = value(line, "orig");
-            if is_dispatch(line) {
-                return None;
-            }
-            // A number that is no syscall may be that of the error by which it says so.
-            let is_number = orig == value(line, "rax") && !matches!(orig, Some(-1 | ENOSYS));
-            if sent && is_other(line) && is_number {
-                return Some(index);
-            }
-        }
-        sent |= is_done(line, &["raise 31"]) && upstream.line.contains(" awaited=");
-    }
-    None
-}
-
-/// A register, as an `int`.
-fn narrow(value: i64) -> i32 {
-    value as i32
-}
-
-/// A line without what says of which SIGSYS it is.
-fn without_origin(line: &str) -> String {
-    let is_kept = |word: &&str| {
-        let (name, _) = word.split_once('=').unwrap_or_default();
-        !["code", "errno", "addr", "nr", "arch"].contains(&name)
-    };
-    let words: Vec<&str> = line.split(' ').filter(is_kept).collect();
-    words.join(" ")
-}
-
-/// Another SIGSYS was pending when a call was dispatched, or when a tracer blocked the dispatch: then
-/// upstream knows of the other one alone, and ours of both, the dispatch first. The other one may be a
-/// dispatch, too. `common` are the lines of the operation up to this one, and `before` all those of
-/// the subject.
-fn is_lost(line: &str, other: &str, common: &[&str], before: &[&str]) -> bool {
-    is_dispatch(line)
-        && (is_other(other) || is_held(other, before))
-        && without_origin(line) == without_origin(other)
-        && (is_made_at(line, line)
-            || common.iter().any(|place| is_made_at(line, place))
-            || before.iter().any(|earlier| is_same(earlier, line)))
-}
-
-/// Whether the registers of a line are those of the call that another line dispatches.
-fn is_made_at(line: &str, place: &str) -> bool {
-    let number = value(place, "orig").or(value(place, "rax"));
-    text(place, "rip") == text(line, "addr") && number.map(narrow) == value(line, "nr").map(narrow)
-}
-
-/// Whether two lines are those of a dispatch of the same call.
-fn is_same(a: &str, b: &str) -> bool {
-    let equal = |name: &&str| text(a, name) == text(b, name);
-    is_dispatch(a) && is_dispatch(b) && ["addr", "nr", "arch"].iter().all(equal)
-}
-
-/// Whether a line is that of a dispatch at whose stop the tracer blocked SIGSYS, so that it is
-/// pending since. Upstream takes it all the same when a synchronous signal comes, as that of a single
-/// step or of a breakpoint.
-fn is_held(line: &str, before: &[&str]) -> bool {
-    let (mut at_stop, mut mask) = (false, 0);
-    for earlier in before {
-        if is_same(earlier, line) {
-            (at_stop, mask) = (true, 0);
-        } else if at_stop && is_done(earlier, &["mask"]) {
-            mask = earlier.split(' ').nth(4).and_then(number).unwrap_or(0);
-        } else {
-            at_stop &= is_of_tracer(earlier) || earlier.starts_with("  disarm=");
-        }
-    }
-    mask as u64 & bit(SIGSYS) != 0
-}
-
-/// Whether a line has the registers of a handler: at its beginning, or at its return.
-fn is_in_handler(line: &str) -> bool {
-    let rip = text(line, "rip").unwrap_or_default();
-    ["elsewhere", "near+", "far+"]
-        .iter()
-        .any(|place| rip.starts_with(place))
-}
-
-/// The number like a restart code that is in the registers, as far as the lines before tell: those
-/// of the last stop, or what the tracer made of them. Upstream takes it for a syscall to restart.
-fn number_in_registers(outcome: &[&str]) -> Option<(i64, Rule)> {
-    let (mut now, mut kept) = (None, None);
-    for line in outcome {
-        // In a handler they are others, and come back when it returns.
-        if line.starts_with("  stop") && !is_in_handler(line) {
-            let registers = value(line, "rax").zip(value(line, "orig"));
-            now = registers.map(|registers| (registers, NumberKept));
-        } else if is_done(line, &["keep"]) {
-            kept = now;
-        } else if is_done(line, &["inject"]) {
-            kept = now.take();
-        } else if is_done(line, &["restore"]) {
-            now = kept;
-        } else if is_done(line, &["restart"]) {
-            let mut words = line.split(' ').skip(4).step_by(2).map(number);
-            let registers = words.next().flatten().zip(words.next().flatten());
-            now = registers.map(|(orig, rax)| ((rax, orig), NumberSet));
-        }
-    }
-    let ((rax, orig), rule) = now?;
-    let is_code = rax as i32 == orig as i32 && program::is_restart_code(rax as u64, true);
-    is_code.then_some((rax, rule))
-}
-
 /// How ours agrees with upstream.
 #[derive(Default)]
 pub struct Agreement {
@@ -483,18 +357,36 @@ pub struct Agreement {
 }
 
 /// Whether what ours did is what is expected. Returns the rules that took part. `before` are the
-/// operations of ours up to this one.
+/// operations of ours up to this one. With `upcall` its dispatches may be upcalls.
 pub fn agree(
     ours: &Operation,
     upstream: &Operation,
     allowed: bool,
     before: &[Operation],
+    upcall: bool,
 ) -> Result<Agreement, Vec<String>> {
     let Expected {
         lines: expected,
         mut fired,
         astray,
     } = expect(upstream, allowed);
+    let seen;
+    let mut by_signal = Operation {
+        line: ours.line,
+        outcome: Vec::new(),
+    };
+    let ours = if upcall {
+        seen = by_upcall::in_terms_of_signals(ours, &expected, allowed, before);
+        fired.extend(&seen.fired);
+        if seen.parted {
+            let parted = true;
+            return Ok(Agreement { fired, parted });
+        }
+        by_signal.outcome = seen.lines.iter().map(String::as_str).collect();
+        &by_signal
+    } else {
+        ours
+    };
     let outcome = match astray {
         Some(astray) => ours.outcome.get(..astray).unwrap_or_default(),
         None => &ours.outcome,
@@ -575,14 +467,4 @@ pub fn agree(
     fired.push(rule);
     let parted = true;
     Ok(Agreement { fired, parted })
-}
-
-/// Where SIGSYS itself cannot be delivered, the number arrives with SIGSEGV, without a tracer as well.
-fn is_segv_of_number(ours: &Operation, line: &str, other: &str) -> bool {
-    let mut words = ours.line.split(' ').skip_while(|word| *word != "call");
-    let call = words.nth(1).and_then(number);
-    let is_segv = |line: &str| line.starts_with("  handler") && value(line, "signal") == Some(11);
-    let is_call = |rax: i64| call.map(|number| number as i32) == Some(rax as i32);
-    let is_code = |rax: &i64| program::is_restart_code(*rax as u64, true);
-    is_segv(line) && is_segv(other) && value(line, "rax").filter(is_code).is_some_and(is_call)
 }

@@ -8,7 +8,7 @@
 use crate::{
     compare::{self, Difference, Mode},
     draw::Random,
-    program::Program,
+    program::{Program, Style},
 };
 use std::{
     env, fs,
@@ -73,6 +73,7 @@ struct Experiment<'a> {
     seed: &'a str,
     program: u64,
     kernels: [Kernel<'a>; 2],
+    style: Style,
     mode: Mode,
     myself: PathBuf,
 }
@@ -84,6 +85,7 @@ impl Experiment<'_> {
             seed,
             program,
             kernels,
+            style,
             mode,
             myself,
         } = self;
@@ -93,8 +95,9 @@ impl Experiment<'_> {
             .map(|kept| format!("{program} {}\n", text(kept)));
         fs::write(&batch, lines.collect::<String>()).map_err(|error| error.to_string())?;
         let command = format!(
-            "{} run {seed} 0 --batch {}",
+            "{} run {seed} 0{} --batch {}",
             myself.display(),
+            style.option(),
             batch.display()
         );
         let [ours, other] = [kernels[0].run(&command), kernels[1].run(&command)];
@@ -113,11 +116,18 @@ impl Experiment<'_> {
     }
 }
 
-pub fn shrink(seed: &str, program: u64, kernels: [&str; 2], mode: Mode) -> Result<(), String> {
+pub fn shrink(
+    seed: &str,
+    program: u64,
+    kernels: [&str; 2],
+    style: Style,
+    mode: Mode,
+) -> Result<(), String> {
     let experiment = Experiment {
         seed,
         program,
         kernels: kernels.map(Kernel),
+        style,
         mode,
         myself: env::current_exe().map_err(|error| error.to_string())?,
     };
@@ -135,7 +145,8 @@ pub fn shrink(seed: &str, program: u64, kernels: [&str; 2], mode: Mode) -> Resul
     }
     print!("{report}");
     println!(
-        "differential run {seed} 0 --program {program} --keep {}",
+        "differential run {seed} 0{} --program {program} --keep {}",
+        style.option(),
         text(&kept)
     );
     Ok(())

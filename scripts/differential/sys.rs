@@ -65,6 +65,7 @@ pub const SYS32_PRCTL: u64 = 172;
 pub const PR_SET_PDEATHSIG: u64 = 1;
 pub const PR_SET_CHILD_SUBREAPER: u64 = 36;
 pub const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
+pub const PR_SYS_DISPATCH_UPCALL: u64 = 3;
 
 pub const PTRACE_TRACEME: u64 = 0;
 pub const PTRACE_POKEDATA: u64 = 5;
@@ -95,6 +96,7 @@ pub const PTRACE_O_TRACECLONE: u64 = 8;
 pub const PTRACE_O_TRACEEXEC: u64 = 0x10;
 pub const PTRACE_O_TRACEEXIT: u64 = 0x40;
 pub const PTRACE_O_EXITKILL: u64 = 0x100000;
+pub const PTRACE_O_SUSPEND_SUD: u64 = 0x400000;
 
 pub const SIGTRAP: u64 = 5;
 pub const SIGKILL: u64 = 9;
@@ -195,6 +197,12 @@ pub struct SigInfo {
 }
 
 impl SigInfo {
+    /// Whether it is that of a dispatch which is an upcall for a thread that asked for upcalls.
+    pub fn can_be_upcall(&self) -> bool {
+        const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+        self.is_of_syscall() && self.code == 2 && self.arch == AUDIT_ARCH_X86_64
+    }
+
     /// Whether it is that of a syscall: of a seccomp filter, or a dispatch.
     pub fn is_of_syscall(&self) -> bool {
         self.signo as u64 == SIGSYS && matches!(self.code, 1 | 2)
@@ -259,6 +267,14 @@ pub struct SudConfig {
     pub selector: u64,
     pub offset: u64,
     pub len: u64,
+}
+
+/// The same with what a kernel with upcalls adds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct WideConfig {
+    pub config: SudConfig,
+    pub upcall: u64,
 }
 
 /// `struct ptrace_syscall_info`, whose tail depends on what stopped the task.

@@ -8,6 +8,7 @@ use crate::{
     meddle::{Moment, Verdict},
     plan::*,
     program::*,
+    requests::Status,
     sys::{self, *},
 };
 use std::sync::atomic::Ordering::Relaxed;
@@ -200,6 +201,9 @@ impl<'a> Tracer<'a> {
             Resume::SysemuStep => PTRACE_SYSEMU_SINGLESTEP,
             _ => PTRACE_SINGLESTEP,
         };
+        let by_upcall = self.program.style == Style::Upcall;
+        // Whether a signal handler is about to return.
+        let mut returning = false;
         let mut created = None;
         for _ in 0..STOPS {
             let stop = self.wait(pid);
@@ -227,6 +231,8 @@ impl<'a> Tracer<'a> {
                 }
                 Stop::Syscall => {
                     let info = self.show_stop(pid, format_args!("syscall"));
+                    let returns = info.op == 1 && info.tail[0] == SYS_RT_SIGRETURN;
+                    let returned = std::mem::replace(&mut returning, returns);
                     // A signal handler is to return.
                     if info.op == 1 && info.tail[0] != SYS_RT_SIGRETURN {
                         let number = info.tail[0];
@@ -235,11 +241,12 @@ impl<'a> Tracer<'a> {
                             mode = PTRACE_CONT;
                         }
                     }
-                    moment = Some(if info.op == 1 {
-                        Moment::Entry
-                    } else {
-                        Moment::Other
-                    });
+                    moment = match info.op {
+                        // An upcall has no such return.
+                        _ if by_upcall && (returns || returned) => None,
+                        1 => Some(Moment::Entry),
+                        _ => Some(Moment::Other),
+                    };
                 }
                 // PTRACE_EVENT_STOP
                 Stop::Event(128) => {
@@ -252,6 +259,10 @@ impl<'a> Tracer<'a> {
                 }
                 // When a child is dead after the program has executed another is not for us to say.
                 Stop::Signal(SIGCHLD) => {}
+                // Where an upcall makes no stop, nobody does anything.
+                Stop::Signal(SIGSYS) if by_upcall && self.signal_info(pid).can_be_upcall() => {
+                    signal = self.at_signal(pid, &Plan::PLAIN, SIGSYS);
+                }
                 Stop::Signal(number) => {
                     signal = self.at_signal(pid, plan, number);
                     moment = Some(match number {
@@ -482,18 +493,5 @@ impl<'a> Tracer<'a> {
         shared.spin.store(0, Relaxed);
         self.request(PTRACE_CONT, self.pid, 0);
         self.watch(self.pid, &Plan::PLAIN, PTRACE_CONT)
-    }
-}
-
-/// A wait status, in words.
-pub struct Status(pub i32);
-
-impl std::fmt::Display for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            -1 => write!(f, "gone"),
-            status if status & 0x7f == 0 => write!(f, "exit {}", (status >> 8) & 0xff),
-            status => write!(f, "signal {}", status & 0x7f),
-        }
     }
 }

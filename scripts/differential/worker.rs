@@ -9,9 +9,10 @@ use crate::{
     arena::{self, *},
     draw, log,
     program::*,
+    requests::Status,
     subject,
     sys::{self, *},
-    tracer::{End, Status, Tracer, SYSCTL},
+    tracer::{End, Tracer, SYSCTL},
 };
 use std::{
     env, fs,
@@ -36,8 +37,8 @@ pub struct Job {
 }
 
 impl Job {
-    fn load(&self, seed: u64) -> Program {
-        let mut program = draw::program(seed, self.program);
+    fn load(&self, seed: u64, style: Style) -> Program {
+        let mut program = draw::program(seed, self.program, style);
         if let Some(keep) = &self.keep {
             let mut index = 0..;
             program
@@ -65,7 +66,7 @@ fn fix_addresses() {
     panic!("cannot execute myself: {error}");
 }
 
-pub fn run(seed: u64, jobs: &[Job], workers: usize) -> io::Result<()> {
+pub fn run(seed: u64, style: Style, jobs: &[Job], workers: usize) -> io::Result<()> {
     if !sys::is_supported() {
         return Err(io::Error::other("this kernel has no Syscall User Dispatch"));
     }
@@ -89,7 +90,7 @@ pub fn run(seed: u64, jobs: &[Job], workers: usize) -> io::Result<()> {
             drop((from, pipes));
             let share = jobs.iter().skip(worker).step_by(workers);
             stay_on_one_cpu(worker);
-            let result = work(seed, share, to);
+            let result = work(seed, style, share, to);
             process::exit(result.map_or(1, |()| 0));
         }
         pipes.push((pid, from));
@@ -133,7 +134,12 @@ fn receive(pipe: &mut File) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn work<'a>(seed: u64, jobs: impl Iterator<Item = &'a Job>, mut to: File) -> io::Result<()> {
+fn work<'a>(
+    seed: u64,
+    style: Style,
+    jobs: impl Iterator<Item = &'a Job>,
+    mut to: File,
+) -> io::Result<()> {
     set_up_process();
     arena::set_up();
     set_up_alarm();
@@ -147,7 +153,7 @@ fn work<'a>(seed: u64, jobs: impl Iterator<Item = &'a Job>, mut to: File) -> io:
     };
 
     for job in jobs {
-        let program = job.load(seed);
+        let program = job.load(seed, style);
         lock(if program.is_alone() { LOCK_EX } else { LOCK_SH });
         let mut text = Vec::new();
         writeln!(text, "{program}")?;
