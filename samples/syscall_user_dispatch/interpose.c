@@ -8,6 +8,8 @@
  *	INTERPOSE=/tmp/counts LD_PRELOAD=$PWD/interpose.so make -j8
  *		counts them in a file, by number, for all processes together:
  *	od -Ad -v -w8 -td8 /tmp/counts | awk '$2 { print $2, $1 / 8 }'
+ *	INTERPOSE_BY=sigsys (or seccomp) ...
+ *		does either by a signal, to compare: see delivery.h
  *
  * The selector says BLOCK at all times, for all threads; so each syscall comes
  * to interpose_entry, wherever it is made. What is passed on to the kernel
@@ -67,7 +69,9 @@
 #include <linux/unistd.h>
 #include <asm/errno.h>
 
-#define HIDDEN		__attribute__((visibility("hidden")))
+#include "delivery.h"
+#include "text.h"
+
 #define FAILURE		125	/* exit status, as of env(1) and others */
 #define COUNTERS	512	/* the last is for all numbers beyond */
 #define SLOTS		256
@@ -94,24 +98,20 @@ struct slot {
 /* What interpose_entry() is to do; anything else is the address of a slot */
 enum { PASS, PASS_AND_TELL, ANSWER, SIGRETURN };
 
-/* Never changes, so all threads of all kinds can share it */
-static const char selector = SYSCALL_DISPATCH_FILTER_BLOCK;
+static enum delivery delivery;
 
 /* The file, mapped by all processes. None: print */
 static unsigned long *counters;
 
 static struct slot slots[SLOTS];
 
-HIDDEN long gate_call(long nr, ...);
-HIDDEN void interpose_entry(void);
-extern HIDDEN const char gate_start[], gate_end[];
-
 #define PUSH(what)				\
 "	push" what "\n"				\
 "	.cfi_adjust_cfa_offset 8\n"
 
-/* The gate, which is also the handler */
+/* The gate, which is also the handler. Aligned so that it lies in one page. */
 asm(".pushsection .text.gate, \"ax\", @progbits\n"
+"	.balign	512\n"
 "gate_start:\n"
 /* Like syscall(2), but returns -errno as the kernel does */
 "gate_call:\n"
@@ -246,46 +246,14 @@ PUSH("	%rbx")
 "	syscall\n"
 "	ud2\n"
 "	.cfi_endproc\n"
+
+/* Where a handler of SIGSYS returns to */
+"interpose_restorer:\n"
+"	mov	$15, %eax\n"			/* __NR_rt_sigreturn */
+"	syscall\n"
+"	ud2\n"
 "gate_end:\n"
 ".popsection\n");
-
-static char *put_string(char *p, const char *s)
-{
-	while (*s)
-		*p++ = *s++;
-	return p;
-}
-
-static char *put_hex(char *p, unsigned long n)
-{
-	int shift = 60;
-
-	while (shift && !(n >> shift))
-		shift -= 4;
-	p = put_string(p, "0x");
-	for (; shift >= 0; shift -= 4)
-		*p++ = "0123456789abcdef"[n >> shift & 15];
-	return p;
-}
-
-static char *put_number(char *p, long n)
-{
-	unsigned long rest = n;
-	char digits[20];
-	int i = 0;
-
-	if (n < 0) {
-		*p++ = '-';
-		rest = -rest;
-	}
-	do {
-		digits[i++] = '0' + rest % 10;
-		rest /= 10;
-	} while (rest);
-	while (i)
-		*p++ = digits[--i];
-	return p;
-}
 
 static void print(const struct call *call, const long *result)
 {
@@ -325,20 +293,12 @@ static void fail(const char *why, const char *what)
 	gate_call(__NR_exit_group, (long)FAILURE);
 }
 
-static void arm(void)
+static void arm(int first)
 {
-	long ret;
+	long ret = deliver(delivery, first);
 
-	ret = gate_call(__NR_prctl, (long)PR_SET_SYSCALL_USER_DISPATCH,
-			(long)PR_SYS_DISPATCH_EXCLUSIVE_ON, gate_start,
-			gate_end - gate_start, &selector);
-	/* In this order: arming removes the upcall. Nothing comes in between. */
-	if (!ret)
-		ret = gate_call(__NR_prctl, (long)PR_SET_SYSCALL_USER_DISPATCH,
-				(long)PR_SYS_DISPATCH_UPCALL, interpose_entry,
-				0L, 0L);
 	if (ret)
-		fail("syscall user dispatch does not start",
+		fail("the kernel does not let syscalls be interposed",
 		     ret == -EPERM ? " (see sysctl kernel.syscall_user_dispatch)" : "");
 }
 
@@ -439,8 +399,10 @@ static __attribute__((used)) unsigned long before(struct call *call)
 			print(call, 0);
 		return PASS;
 	case __NR_prctl:
+	case __NR_rt_sigaction:
 		/* Who would be served first? Say that there is no such thing. */
-		if (call->di != PR_SET_SYSCALL_USER_DISPATCH)
+		if (nr == __NR_prctl ? call->di != PR_SET_SYSCALL_USER_DISPATCH :
+		    call->di != SIGSYS || delivery == BY_UPCALL)
 			break;
 		call->ax = -EINVAL;
 		if (!counters)
@@ -472,7 +434,7 @@ static __attribute__((used)) void twice(struct call *call, struct slot *slot)
 		__atomic_store_n(&slot->users, 0, __ATOMIC_RELEASE);
 
 	if (!call->ax)
-		arm();
+		arm(0);
 	else if (!counters)
 		after(call);
 	set_mask(mask);
@@ -481,22 +443,24 @@ static __attribute__((used)) void twice(struct call *call, struct slot *slot)
 /* Called by the loader, with the arguments of main(): so glibc's loader does */
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp)
 {
-	static const char name[] = "INTERPOSE=";
-	const char *path = 0;
+	const char *path = variable(envp, "INTERPOSE=");
+	const char *by = variable(envp, "INTERPOSE_BY=");
 	long fd, map;
-	int i;
 
 	(void)argc;
 	(void)argv;
-	for (; *envp; envp++) {
-		for (i = 0; name[i] && (*envp)[i] == name[i]; i++)
-			;
-		if (!name[i])
-			path = *envp + i;
-	}
+	if (!by || equal(by, "upcall"))
+		delivery = BY_UPCALL;
+	else if (equal(by, "sigsys"))
+		delivery = BY_SIGSYS;
+	else if (equal(by, "seccomp"))
+		delivery = BY_SECCOMP;
+	else
+		fail("INTERPOSE_BY has to be upcall, sigsys or seccomp, not ", by);
 
 	/* Address 0 always succeeds, if the kernel knows what it means. */
-	if (gate_call(__NR_prctl, (long)PR_SET_SYSCALL_USER_DISPATCH,
+	if (delivery == BY_UPCALL &&
+	    gate_call(__NR_prctl, (long)PR_SET_SYSCALL_USER_DISPATCH,
 		      (long)PR_SYS_DISPATCH_UPCALL, 0L, 0L, 0L))
 		fail("this kernel has no upcalls", "");
 
@@ -517,5 +481,5 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 		gate_call(__NR_close, fd);
 		counters = (unsigned long *)map;
 	}
-	arm();
+	arm(1);
 }
