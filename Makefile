@@ -51,6 +51,8 @@ define help
   make kselftest           upstream's selftests and ours, in the guest
   make differential        random programs on our kernel, on C and on upstream (SEED=, OPS=)
   make bench               what each path costs, compared with C and with upstream
+  make bench-programs      what find, tar and sqlite3 cost when all their syscalls are
+                           interposed: by upcall, SIGSYS, seccomp's trap and ptrace
   make docs                the admin guide's page, as HTML
   make rustdoc             the code's documentation, private items included
   make menuconfig          the options of our kernel: implementation, tests, debugging
@@ -81,7 +83,7 @@ export help
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 .NOTPARALLEL:
-.PHONY: FORCE run build build-upstream test check kunit kselftest differential bench image shell exec \
+.PHONY: FORCE run build build-upstream test check kunit kselftest differential bench bench-programs image shell exec \
 	million debug matrix mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
@@ -233,8 +235,10 @@ differential-compare = mkdir -p $(results)/host && { cd $(results) && \
 	done; true; }
 differentials := $(addprefix differential,-c -upstream -upcall-c -upcall-upstream -ours-c)
 bench = scripts/bench.sh $(image.upstream) $(image.c) $(image.ours)
+bench-programs = scripts/bench-programs.sh $(image.c) $(image.ours)
 bench-guard = mkdir -p $(results)/host && \
-	{ $(bench) --bounds scripts/bench.bounds >$(results)/host/bench.tap; true; }
+	{ $(bench) --bounds scripts/bench.bounds >$(results)/host/bench.tap; \
+	$(bench-programs) --bounds scripts/bench-programs.bounds >$(results)/host/bench-programs.tap; true; }
 
 # Two guests at a time: ours, then ours with two processors; beside them upstream's,
 # then the implementation in C.
@@ -251,7 +255,7 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 		$(call guest,upstream,$(random.upstream) $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
 	@$(call differential-compare,ours)
-	@report $(call taps,host,check guest bench $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
+	@report $(call taps,host,check guest bench bench-programs $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
 		$(call taps,ours-smp,$(smp)) $(call taps,c,$(selftests)) $(call taps,upstream,syscall_user_dispatch) \
 		$(join $(call taps,ours,$(neighbours)),$(addprefix =,$(call taps,upstream,$(neighbours))))
 
@@ -296,6 +300,9 @@ debug: $(BUILD)/bzImage.debug $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUI
 
 bench: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/bench $(BUILD)/bin/guest
 	@$(bench)
+
+bench-programs: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bin/bench $(BUILD)/bin/guest
+	@$(bench-programs)
 
 docs: $(BUILD)/.series
 	@scripts/docs.sh

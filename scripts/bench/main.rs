@@ -8,17 +8,26 @@
 //! `bench report UPSTREAM C OURS DIRECTORY` compares what `bench measure` printed on three kernels:
 //! upstream's, the patched one with the implementation in C, and ours. It leaves the comparison and
 //! a picture of it in DIRECTORY.
+//!
+//! `bench programs` and `bench table` do so for programs, all of whose syscalls are interposed in
+//! one way or another, from their exec to their end.
 
 mod chart;
 mod measure;
+mod programs;
 mod report;
+mod stage;
 mod sys;
+mod table;
+mod trace;
 
 use std::{env, process::ExitCode};
 
 const USAGE: &str = "\
 usage: bench measure
-       bench report UPSTREAM C OURS DIRECTORY [--bounds FILE | --nanoseconds]";
+       bench report UPSTREAM C OURS DIRECTORY [--bounds FILE | --nanoseconds]
+       bench programs INTERPOSER REPETITIONS
+       bench table C OURS DIRECTORY [--bounds FILE | --nanoseconds]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -29,14 +38,24 @@ fn main() -> ExitCode {
             measure::run();
             Ok(true)
         }
+        ["programs", preload, repetitions] => match repetitions.parse() {
+            Ok(repetitions) => {
+                programs::run(preload, repetitions);
+                Ok(true)
+            }
+            Err(_) => return usage(),
+        },
         ["report", upstream, patched_c, ours, directory, ref options @ ..] => {
-            let purpose = match *options {
-                [] => report::Purpose::Count,
-                ["--bounds", file] => report::Purpose::Guard(file),
-                ["--nanoseconds"] => report::Purpose::Time,
-                _ => return usage(),
+            let Some(purpose) = purpose(options) else {
+                return usage();
             };
             report::run([upstream, patched_c, ours], directory, purpose)
+        }
+        ["table", patched_c, ours, directory, ref options @ ..] => {
+            let Some(purpose) = purpose(options) else {
+                return usage();
+            };
+            table::run([patched_c, ours], directory, purpose)
         }
         _ => return usage(),
     };
@@ -48,6 +67,15 @@ fn main() -> ExitCode {
             eprintln!("error: {why}");
             ExitCode::from(2)
         }
+    }
+}
+
+fn purpose<'a>(options: &[&'a str]) -> Option<report::Purpose<'a>> {
+    match *options {
+        [] => Some(report::Purpose::Count),
+        ["--bounds", file] => Some(report::Purpose::Guard(file)),
+        ["--nanoseconds"] => Some(report::Purpose::Time),
+        _ => None,
     }
 }
 

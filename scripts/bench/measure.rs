@@ -3,7 +3,8 @@
 //! The measured paths. Each runs in a process of its own: what a kernel does to a thread that was
 //! armed, filtered or traced before must not show in another path.
 
-use crate::sys::{self, Entry, Filter, Mode, Place, Tracee, Upcall, ALLOW, ANSWER, BLOCK};
+use crate::sys::{self, Entry, Filter, Mode, Place, Upcall, ALLOW, ANSWER, BLOCK};
+use crate::trace::Tracee;
 use std::{fs, os::unix::process::parent_id, sync::mpsc, thread};
 
 /// Each path is measured this often, with all the others in between.
@@ -74,10 +75,7 @@ const fn path(
 }
 
 pub fn run() {
-    match fs::read_to_string("/proc/sys/kernel/osrelease") {
-        Ok(release) => println!("# kernel {}", release.trim()),
-        Err(error) => sys::fail(&format!("the kernel does not tell its release: {error}")),
-    }
+    print_kernel();
     sys::stay_on_this_cpu();
 
     for _ in 0..REPETITIONS {
@@ -94,6 +92,14 @@ pub fn run() {
         print("seccomp-trap", seccomp_trap);
         print("seccomp-notify", seccomp_notify);
         print("ptrace-sysemu", ptrace_sysemu);
+    }
+}
+
+/// What the report begins with.
+pub fn print_kernel() {
+    match fs::read_to_string("/proc/sys/kernel/osrelease") {
+        Ok(release) => println!("# kernel {}", release.trim()),
+        Err(error) => sys::fail(&format!("the kernel does not tell its release: {error}")),
     }
 }
 

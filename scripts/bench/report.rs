@@ -20,13 +20,13 @@ pub enum Purpose<'a> {
 const AGREEMENT: f64 = 0.005;
 
 /// The repetitions of one path on one kernel.
-struct Samples {
-    path: String,
-    values: Vec<f64>,
+pub struct Samples {
+    pub path: String,
+    pub values: Vec<f64>,
 }
 
 impl Samples {
-    fn median(&self) -> f64 {
+    pub fn median(&self) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
@@ -43,12 +43,12 @@ impl Samples {
     }
 
     /// From the lowest to the highest, of the lowest.
-    fn spread(&self) -> f64 {
+    pub fn spread(&self) -> f64 {
         let (low, high) = self.extremes();
         (high - low) / low
     }
 
-    fn disagreement(&self, kernel: &str) -> Option<String> {
+    pub fn disagreement(&self, kernel: &str) -> Option<String> {
         let (low, high) = self.extremes();
         if self.values.len() < 2 {
             Some(format!("{} on {kernel} was measured once", self.path))
@@ -111,10 +111,10 @@ impl Measurement {
 }
 
 /// The kernels, in the order in which they are shown.
-const KERNELS: [&str; 3] = ["upstream", "patched C", "ours"];
+pub const KERNELS: [&str; 3] = ["upstream", "patched C", "ours"];
 pub const UPSTREAM: usize = 0;
-const PATCHED_C: usize = 1;
-const OURS: usize = 2;
+pub const PATCHED_C: usize = 1;
+pub const OURS: usize = 2;
 
 /// One path, compared. Its figures are those of the kernels; not a number on one that lacks it.
 pub struct Row {
@@ -123,7 +123,7 @@ pub struct Row {
     /// Over the same syscall with dispatch off, on the same kernel.
     pub added: [f64; 3],
     /// The largest of the three.
-    spread: f64,
+    pub spread: f64,
 }
 
 impl Row {
@@ -169,13 +169,8 @@ pub fn run(files: [&str; 3], out: &str, purpose: Purpose) -> Result<bool, String
     let measurements = [upstream?, patched_c?, ours?];
     let report = compare(&measurements, purpose)?;
 
-    let write = |name: &str, text: String| {
-        let file = Path::new(out).join(name);
-        fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))
-    };
-    fs::create_dir_all(out).map_err(|error| format!("{out}: {error}"))?;
-    write("report.json", report.json(purpose))?;
-    write("report.svg", chart::draw(&report))?;
+    write(out, "report.json", report.json(purpose))?;
+    write(out, "report.svg", chart::draw(&report))?;
 
     let mut disagreements = Vec::new();
     if !matches!(purpose, Purpose::Time) {
@@ -194,6 +189,12 @@ pub fn run(files: [&str; 3], out: &str, purpose: Purpose) -> Result<bool, String
         println!("invalid: {disagreement}");
     }
     Ok(disagreements.is_empty())
+}
+
+pub fn write(directory: &str, name: &str, text: String) -> Result<(), String> {
+    fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
+    let file = Path::new(directory).join(name);
+    fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn compare(measurements: &[Measurement; 3], purpose: Purpose) -> Result<Report, String> {
@@ -342,14 +343,14 @@ fn decimal(value: f64, digits: usize) -> String {
     }
 }
 
-struct Bound {
+pub struct Bound {
     path: String,
     most: f64,
     /// The path whose cost on our kernel `most` is a multiple of, in place of what upstream adds.
     of: Option<String>,
 }
 
-fn read_bounds(file: &str) -> Result<Vec<Bound>, String> {
+pub fn read_bounds(file: &str) -> Result<Vec<Bound>, String> {
     let text = fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
     let mut bounds = Vec::new();
     for line in text.lines() {
@@ -371,8 +372,15 @@ fn read_bounds(file: &str) -> Result<Vec<Bound>, String> {
 }
 
 impl Bound {
+    pub fn name(&self) -> String {
+        match &self.of {
+            Some(of) => format!("{}, of {of}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
     /// Why it is not kept, if it is not. Counts repeat to the instruction, and so are held to it.
-    fn exceeded(&self, rows: &[Row]) -> Option<String> {
+    pub fn exceeded(&self, rows: &[Row]) -> Option<String> {
         let most = self.most;
         let find = |path: &str| rows.iter().find(|row| row.path == path);
         let Some(row) = find(&self.path) else {
@@ -399,29 +407,32 @@ impl Bound {
     }
 }
 
-/// Prints the verdicts as KTAP, and says whether all are good.
+/// Judges the run, and says whether all is good.
 fn guard(report: &Report, bounds: &[Bound], disagreements: &[String], table: &str) -> bool {
     // The diagnostic of a result is one line; the first disagreement stands for all.
     let first = disagreements.first();
     let valid = first.map(|first| format!("the run is invalid: {first}"));
     let mut verdicts = vec![("repetitions".to_owned(), valid)];
     for bound in bounds {
-        let name = match &bound.of {
-            Some(of) => format!("{}, of {of}", bound.path),
-            None => bound.path.clone(),
-        };
-        verdicts.push((name, bound.exceeded(&report.rows)));
+        verdicts.push((bound.name(), bound.exceeded(&report.rows)));
     }
     for row in report.rows_of(false) {
         let name = format!("{}, no more than patched C", row.path);
         verdicts.push((name, row.exceeds(PATCHED_C, 0.0)));
     }
+    print_verdicts(&verdicts, table)
+}
 
+/// What was judged, and why it is not good.
+pub type Verdict = (String, Option<String>);
+
+/// Prints them as KTAP.
+pub fn print_verdicts(verdicts: &[Verdict], table: &str) -> bool {
     println!("KTAP version 1\n1..{}", verdicts.len());
     for line in table.lines() {
         println!("{}", format!("# {line}").trim_end());
     }
-    for (number, (name, why)) in (1..).zip(&verdicts) {
+    for (number, (name, why)) in (1..).zip(verdicts) {
         match why {
             None => println!("ok {number} {name}"),
             Some(why) => println!("not ok {number} {name} # {why}"),

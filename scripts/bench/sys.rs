@@ -166,6 +166,7 @@ const IOCTL: Call = Call("ioctl", 16);
 const WAIT4: Call = Call("wait4", 61);
 const KILL: Call = Call("kill", 62);
 const PTRACE: Call = Call("ptrace", 101);
+const PERSONALITY: Call = Call("personality", 135);
 const SCHED_SETSCHEDULER: Call = Call("sched_setscheduler", 144);
 const PRCTL: Call = Call("prctl", 157);
 const SCHED_SETAFFINITY: Call = Call("sched_setaffinity", 203);
@@ -173,7 +174,7 @@ const CLOCK_GETTIME: Call = Call("clock_gettime", 228);
 const GETCPU: Call = Call("getcpu", 309);
 const SECCOMP: Call = Call("seccomp", 317);
 
-const GETPPID: u32 = 110;
+pub const GETPPID: u32 = 110;
 
 /// Where a syscall is made: inside or outside of the region.
 #[derive(Clone, Copy)]
@@ -294,9 +295,26 @@ pub fn wait(pid: i32) -> i32 {
     status
 }
 
-fn kill(pid: u32, signal: usize) {
+pub fn kill(pid: u32, signal: usize) {
     // SAFETY: No pointers; a child or this process itself.
     unsafe { direct(KILL, &[pid as usize, signal]) };
+}
+
+/// A request of ptrace(2), which has to succeed.
+///
+/// # Safety
+///
+/// That of the request with these arguments.
+pub unsafe fn ptrace(request: usize, pid: usize, address: usize, data: usize) {
+    // SAFETY: By the requirements of this function.
+    unsafe { direct(PTRACE, &[request, pid, address, data]) };
+}
+
+/// Has this process lay out its memory, from the next exec on, as every other that does so.
+pub fn lay_out_alike() {
+    const ADDR_NO_RANDOMIZE: usize = 0x0004_0000;
+    // SAFETY: No pointers.
+    unsafe { direct(PERSONALITY, &[ADDR_NO_RANDOMIZE]) };
 }
 
 const PR_SET_SYSCALL_USER_DISPATCH: usize = 59;
@@ -472,63 +490,5 @@ pub fn supervise(listener: usize) -> ! {
             response[0] = notification[0];
             direct(IOCTL, &[listener, SEND, response.as_mut_ptr() as usize]);
         }
-    }
-}
-
-/// A child that stops at each of its syscalls.
-pub struct Tracee(i32);
-
-impl Tracee {
-    const STOPPED_BY_TRAP: i32 = 0x057f;
-    const RAX: usize = 10 * size_of::<usize>();
-    const ORIG_RAX: usize = 15 * size_of::<usize>();
-
-    /// A child that calls getppid and wants ANSWER, for ever.
-    pub fn new() -> Self {
-        const TRACEME: usize = 0;
-        const SETOPTIONS: usize = 0x4200;
-        const EXITKILL: usize = 1 << 20;
-        const SIGSTOP: usize = 19;
-
-        let tracee = Self(spawn(|| {
-            // SAFETY: No pointers.
-            unsafe { direct(PTRACE, &[TRACEME]) };
-            kill(process::id(), SIGSTOP);
-            call(Place::Outside, Entry::Syscall, u64::MAX, ALLOW, ANSWER);
-        }));
-        wait(tracee.0);
-        tracee.request(SETOPTIONS, 0, EXITKILL);
-        tracee
-    }
-
-    fn request(&self, request: usize, address: usize, data: usize) {
-        // SAFETY: None of the requests made here lets the kernel write to our memory, except for
-        // PEEKUSER in `emulate`, which names a variable of its own.
-        unsafe { direct(PTRACE, &[request, self.0 as usize, address, data]) };
-    }
-
-    /// Lets the child run into its next syscall and answers that.
-    pub fn emulate(&self) {
-        const PEEKUSER: usize = 3;
-        const POKEUSER: usize = 6;
-        const SYSEMU: usize = 31;
-
-        self.request(SYSEMU, 0, 0);
-        let mut number = 0usize;
-        if wait(self.0) == Self::STOPPED_BY_TRAP {
-            self.request(PEEKUSER, Self::ORIG_RAX, &raw mut number as usize);
-        }
-        if number != GETPPID as usize {
-            fail("the traced process did not stop at its syscall");
-        }
-        self.request(POKEUSER, Self::RAX, ANSWER as usize);
-    }
-}
-
-impl Drop for Tracee {
-    fn drop(&mut self) {
-        const SIGKILL: usize = 9;
-        kill(self.0 as u32, SIGKILL);
-        wait(self.0);
     }
 }
