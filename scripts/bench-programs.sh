@@ -28,14 +28,14 @@ compare() {
 	bench table "$out/programs-c$suffix" "$out/programs-ours$suffix" "$@"
 }
 
-say "counting instructions of find, tar and sqlite3 on two kernels (a minute)"
+say "counting instructions of find, tar and sqlite3 on two kernels (a minute and a half)"
 # As for bench.sh: the clock counts instructions.
 measure .txt 2 --emulate --qemu=-icount --qemu=shift=0,sleep=on
 compare .txt "$out" "$@"
 
 # Time is for those who look, and no bound is held against it.
 [ $# = 0 ] || exit 0
-say "measuring their time (half a minute)"
+say "measuring their time (a minute)"
 measure .ns.txt 5
 echo
 compare .ns.txt "$out/nanoseconds" --nanoseconds

@@ -108,10 +108,13 @@ fn path(program: &str, mechanism: &str) -> String {
 }
 
 impl Program {
-    fn cost(&self, mechanism: &str) -> f64 {
+    fn costs(&self, mechanism: &str) -> Option<&Samples> {
         let path = path(&self.name, mechanism);
-        let costs = self.costs.iter().find(|costs| costs.path == path);
-        costs.map_or(f64::NAN, Samples::median)
+        self.costs.iter().find(|costs| costs.path == path)
+    }
+
+    fn cost(&self, mechanism: &str) -> f64 {
+        self.costs(mechanism).map_or(f64::NAN, Samples::median)
     }
 
     fn cells(&self) -> String {
@@ -129,7 +132,9 @@ impl Program {
     fn json(&self, kernel: &str) -> String {
         let costs = MECHANISMS.map(|(mechanism, _)| {
             let cost = self.cost(mechanism);
-            format!(", \"{mechanism}\": {cost:.0}")
+            let spread = self.costs(mechanism).map_or(0.0, Samples::spread);
+            let spread = format!(", \"{mechanism}_spread\": {spread:.4}");
+            format!(", \"{mechanism}\": {cost:.0}{spread}")
         });
         let key = kernel.to_lowercase().replace(' ', "_");
         // Its name is plain ASCII.
