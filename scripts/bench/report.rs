@@ -36,7 +36,7 @@ impl Samples {
         }
     }
 
-    fn extremes(&self) -> (f64, f64) {
+    pub fn extremes(&self) -> (f64, f64) {
         let low = self.values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = self.values.iter().copied().fold(0.0, f64::max);
         (low, high)
