@@ -50,6 +50,7 @@ define help
   make kunit               the policy's unit tests, in the guest
   make kselftest           upstream's selftests and ours, in the guest
   make differential        random programs on our kernel, on C and on upstream (SEED=, OPS=)
+  make prove               the object code of the Rust against that of the C, for all inputs
   make bench               what each path costs, compared with C and with upstream
   make bench-programs      what find, tar and sqlite3 cost when all their syscalls are
                            interposed: by upcall, SIGSYS, seccomp's trap and ptrace
@@ -83,7 +84,7 @@ export help
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 .NOTPARALLEL:
-.PHONY: FORCE run build build-upstream test check kunit kselftest differential bench bench-programs image shell exec \
+.PHONY: FORCE run build build-upstream test check kunit kselftest differential prove bench bench-programs image shell exec \
 	million debug matrix mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
@@ -183,9 +184,9 @@ $(BUILD)/bin/report: scripts/report.rs $(BUILD)/.setup
 	@rustc --edition 2021 -O -o $@ $<
 
 # The programs of the workspace.
-$(BUILD)/bin/guest $(BUILD)/bin/progress &: Cargo.toml Cargo.lock $(shell find host -name '*.rs' -o -name Cargo.toml) $(BUILD)/.setup
+$(BUILD)/bin/guest $(BUILD)/bin/progress $(BUILD)/bin/prove &: Cargo.toml Cargo.lock $(shell find host -name '*.rs' -o -name Cargo.toml) $(BUILD)/.setup
 	@scripts/host.sh
-	@touch $(BUILD)/bin/guest $(BUILD)/bin/progress
+	@touch $(BUILD)/bin/guest $(BUILD)/bin/progress $(BUILD)/bin/prove
 
 # A user of the mechanism in Rust.
 $(BUILD)/bin/rustix: $(wildcard examples/rustix/*) $(BUILD)/.setup
@@ -234,6 +235,9 @@ differential-compare = mkdir -p $(results)/host && { cd $(results) && \
 			>host/differential$$style-upstream.tap; \
 	done; true; }
 differentials := $(addprefix differential,-c -upstream -upcall-c -upcall-upstream -ours-c)
+# Of the linked kernels, and not of what runs.
+prove-run = mkdir -p $(results)/host && \
+	{ prove $(BUILD)/vmlinux $(BUILD)/vmlinux.c $(BUILD)/vmlinux.upstream >$(results)/host/prove.tap; true; }
 bench = scripts/bench.sh $(image.upstream) $(image.c) $(image.ours)
 bench-programs = scripts/bench-programs.sh $(image.c) $(image.ours)
 bench-guard = mkdir -p $(results)/host && \
@@ -245,17 +249,19 @@ bench-guard = mkdir -p $(results)/host && \
 suites := $(neighbours) syscall_user_dispatch
 smp := stress stress-ng syscall_user_dispatch:entry_paths_32
 test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
-	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest
+	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest \
+	$(BUILD)/bin/prove
 	@rm -rf $(results)
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
 	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,58:260,$(results)/*/*.tap,$(guest-run))
+	@$(call long,prove,proving the object code,48:30,$(results)/*/prove.tap,$(prove-run))
 	@$(bench-guard)
 	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:660,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
 		$(call guest,upstream,$(random.upstream) $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
 	@$(call differential-compare,ours)
-	@report $(call taps,host,check guest bench bench-programs $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
+	@report $(call taps,host,check guest prove bench bench-programs $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
 		$(call taps,ours-smp,$(smp)) $(call taps,c,$(selftests)) $(call taps,upstream,syscall_user_dispatch) \
 		$(join $(call taps,ours,$(neighbours)),$(addprefix =,$(call taps,upstream,$(neighbours))))
 
@@ -297,6 +303,11 @@ debug: $(BUILD)/bzImage.debug $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUI
 	@LLVM=1 scripts/broken.sh debug $(BUILD)/linux $(call fragments,debug) >$(results)/host/broken.tap || true
 	@cat $(results)/host/console.tap $(results)/host/broken.tap
 	@report $(call taps,host,$(differentials) console broken) $(call taps,debug,$(debug-suites))
+
+prove: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/prove $(BUILD)/bin/report
+	@$(call long,prove,proving the object code,48:30,$(results)/*/prove.tap,$(prove-run))
+	@cat $(call taps,host,prove)
+	@report $(call taps,host,prove)
 
 bench: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/bench $(BUILD)/bin/guest
 	@$(bench)

@@ -86,7 +86,7 @@ missing() {
 	# What upstream's selftests of seccomp are linked with.
 	[ -e /usr/include/sys/capability.h ] || echo libcap-dev
 	for tool in bc bison column:bsdextrautils cpio file find:findutils flex flock:util-linux git kmod \
-		make patch pahole perl rsync sqlite3 stress-ng tar xz:xz-utils; do
+		make patch pahole perl rsync sqlite3 stress-ng tar xz:xz-utils z3; do
 		have "${tool%:*}" || echo "${tool#*:}"
 	done
 }

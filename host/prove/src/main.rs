@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Proves the object code of Syscall User Dispatch in Rust equal to that of the C, for all inputs,
+//! by symbolic execution and an SMT solver. Prints KTAP.
+//!
+//! Calls go one way:
+//!
+//! ```text
+//! main ──> claims, upstream      what is proved
+//!      ──> policy                what the setter has to do, said once more
+//!      ──> scene                 how the functions are called, and what is assumed
+//!      ──> compare               two programs, path by path
+//!      ──> explore ──> step      all paths of one; what each instruction does
+//!      ──> machine, memory       the state on a path
+//!      ──> outward               the functions that are not looked into
+//!      ──> image                 the linked kernel, and what it patches in itself
+//!      ──> solver ──> term       questions, and bit vectors
+//! ```
+
+mod claims;
+mod compare;
+mod explore;
+mod image;
+mod machine;
+mod memory;
+mod outward;
+mod policy;
+mod scene;
+mod solver;
+mod step;
+mod term;
+mod upstream;
+
+use anyhow::Result;
+use claims::Verdict;
+use clap::Parser;
+use image::Image;
+use scene::{Function, Scene};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+use term::Assignment;
+
+/// Proves the object code of the Rust equal to that of the C.
+#[derive(Parser)]
+struct Options {
+    /// The linked kernel with the Rust, that with the patched C, and upstream's
+    #[arg(num_args = 3, required = true)]
+    images: Vec<PathBuf>,
+    /// The SMT solver, as a command that reads SMT-LIB
+    #[arg(long, default_value = "z3 -in")]
+    solver: String,
+}
+
+/// How something is proved.
+type Proof = Box<dyn Fn(&mut Scene) -> Result<Verdict>>;
+/// Something to prove, by name.
+type Claim = (String, Proof);
+
+fn claims() -> Vec<Claim> {
+    let mut all: Vec<Claim> = Vec::new();
+    let mut add = |name: String, prove: Proof| {
+        all.push((name, prove));
+    };
+    add(
+        "the state is at the same place in all images".into(),
+        Box::new(|scene| scene.check_layout().map(|()| Verdict::holds(""))),
+    );
+    for function in Function::ALL {
+        let name = |what: &str| format!("{}: {what}", function.title());
+        add(
+            name("Rust does what patched C does"),
+            Box::new(move |scene| claims::same(scene, function)),
+        );
+        add(
+            name("each input takes a path"),
+            Box::new(move |scene| claims::complete(scene, function)),
+        );
+        add(
+            name("only its own memory and registers, and no panic"),
+            Box::new(move |scene| claims::clean(scene, function)),
+        );
+        match function {
+            Function::Decision => {
+                add(
+                    name("one byte is read, at the selector"),
+                    Box::new(claims::one_byte),
+                );
+                add(
+                    name("64-bit code has no trampoline"),
+                    Box::new(claims::no_vdso),
+                );
+                add(
+                    name("upstream's, but for D1, D7 and D8"),
+                    Box::new(upstream::decision),
+                );
+            }
+            Function::Get => {
+                add(
+                    name("what is reported can be set"),
+                    Box::new(claims::identity),
+                );
+                add(
+                    name("upstream's, but for D3 and D4"),
+                    Box::new(|scene| upstream::setter(scene, Function::Get)),
+                );
+            }
+            Function::Setter | Function::Set => {
+                add(
+                    name("as the policy says"),
+                    Box::new(move |scene| claims::as_specified(scene, function)),
+                );
+                add(
+                    name("a region tells its mode"),
+                    Box::new(move |scene| claims::keeps_invariant(scene, function)),
+                );
+                add(
+                    name("upstream's, but for D6"),
+                    Box::new(move |scene| upstream::setter(scene, function)),
+                );
+            }
+        }
+    }
+    all
+}
+
+/// The inputs that matter, for a person, and as one line.
+fn show(input: &Assignment) -> Vec<String> {
+    let mut values: Vec<String> = input
+        .iter()
+        .filter(|(_, &value)| value != 0)
+        .filter_map(|(term, value)| Some(format!("{}={value:#x}", term.name()?)))
+        .filter(|it| !it.starts_with("garbage."))
+        .collect();
+    values.sort();
+    values
+}
+
+fn prove(options: &Options) -> Result<bool> {
+    let read = |at: usize| Image::read(&options.images[at]);
+    let images = [read(0)?, read(1)?, read(2)?];
+    let mut scene = Scene::new([&images[0], &images[1], &images[2]], &options.solver)?;
+    let claims = claims();
+    let mut holds = true;
+
+    println!("KTAP version 1\n1..{}", claims.len());
+    for (number, (name, prove)) in claims.iter().enumerate() {
+        let number = number + 1;
+        let (from, queries) = (Instant::now(), scene.solver.queries);
+        scene.solver.restart()?;
+        let verdict = prove(&mut scene);
+        let cost = format!(
+            "{} questions, {:.1} s",
+            scene.solver.queries - queries,
+            from.elapsed().as_secs_f32()
+        );
+        match verdict {
+            Ok(Verdict {
+                says,
+                against: None,
+            }) => {
+                let says = if says.is_empty() {
+                    says
+                } else {
+                    format!("{says}, ")
+                };
+                println!("# {says}{cost}\nok {number} {name}");
+            }
+            Ok(Verdict {
+                against: Some(found),
+                ..
+            }) => {
+                holds = false;
+                println!("# {}", found.what);
+                let values = show(&found.input);
+                for value in &values {
+                    println!("#   {value}");
+                }
+                println!("# --replay '{}'", values.join("; "));
+                println!("not ok {number} {name}");
+            }
+            Err(error) => {
+                holds = false;
+                println!("# {error:#}\nnot ok {number} {name}");
+            }
+        }
+    }
+    Ok(holds)
+}
+
+fn main() -> ExitCode {
+    match prove(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("Bail out! {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
