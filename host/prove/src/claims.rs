@@ -21,6 +21,13 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    pub fn fails(against: Counterexample) -> Self {
+        Self {
+            says: String::new(),
+            against: Some(against),
+        }
+    }
+
     pub fn holds(says: impl Into<String>) -> Self {
         Self {
             says: says.into(),
@@ -229,10 +236,7 @@ pub fn identity(scene: &mut Scene) -> Result<Verdict> {
             })
             .collect();
         if let Some(against) = differ(&mut scene.solver, &is_off, &zeros)? {
-            return Ok(Verdict {
-                says: String::new(),
-                against: Some(against),
-            });
+            return Ok(Verdict::fails(against));
         }
         off += usize::from(scene.solver.is_possible(&is_off)?);
 
@@ -278,10 +282,7 @@ pub fn identity(scene: &mut Scene) -> Result<Verdict> {
             );
             pairs.push(("another work flag".into(), rest_after, rest_before));
             if let Some(against) = differ(&mut scene.solver, &conditions, &pairs)? {
-                return Ok(Verdict {
-                    says: String::new(),
-                    against: Some(against),
-                });
+                return Ok(Verdict::fails(against));
             }
         }
     }
@@ -340,10 +341,7 @@ pub fn no_vdso(scene: &mut Scene) -> Result<Verdict> {
         let result = path.state.regs[crate::machine::RAX].extract(0, 8);
         let pairs = [("the result".to_owned(), result, crate::term::constant(0, 8))];
         if let Some(against) = differ(&mut scene.solver, &path.state.conditions, &pairs)? {
-            return Ok(Verdict {
-                says: String::new(),
-                against: Some(against),
-            });
+            return Ok(Verdict::fails(against));
         }
     }
     Ok(Verdict::holds(format!("{} paths", paths.len())))

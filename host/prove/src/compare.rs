@@ -11,7 +11,8 @@ use crate::{
     term::{truth, Assignment, Term},
 };
 use anyhow::{ensure, Context as _, Result};
-use std::collections::BTreeSet;
+use iced_x86::Instruction;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A program: a function of an image.
 #[derive(Clone, Copy)]
@@ -56,6 +57,18 @@ pub fn explore(
     let mut explorer = Explorer::new(program.image, world, solver, program.side);
     explorer.run(start)?;
     Ok(explorer.paths)
+}
+
+/// The instructions that these paths consist of, by address.
+pub fn instructions(
+    program: Program,
+    world: &mut World,
+    solver: &mut Solver,
+    start: State,
+) -> Result<BTreeMap<u64, Instruction>> {
+    let mut explorer = Explorer::new(program.image, world, solver, program.side);
+    explorer.run(start)?;
+    Ok(explorer.seen)
 }
 
 /// A state at the entry of a function, with inputs that its conditions permit.

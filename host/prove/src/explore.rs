@@ -5,15 +5,15 @@
 
 use crate::{
     image::{Alternative, Image},
-    machine::{End, Event, Flag, State, ARGUMENTS, CALLEE_SAVED, NAMES, RAX, RDI, RDX, RSI, RSP},
+    machine::{End, Event, Flag, State, CALLEE_SAVED, NAMES, RSP},
     memory::{Memory, Place, World, STACK},
-    outward::{Effect, Outward, Returns, OUTWARD},
+    outward::{Outward, OUTWARD},
     solver::Solver,
     term::{constant, var, word, Term},
 };
 use anyhow::{bail, ensure, Context as _, Result};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// No path of these functions is as long, nor are there as many.
 const LONGEST: usize = 2000;
@@ -23,6 +23,9 @@ const VALUES: usize = 8;
 
 /// The event of a load from user memory.
 pub const USER_READ: &str = "user read";
+
+/// Where an object is that was allocated: anywhere, but aligned, and not in the image.
+pub const OBJECT: u64 = 0xffff_c900_0000_1000;
 
 /// A path to its end.
 pub struct Path {
@@ -43,7 +46,7 @@ pub struct Explorer<'a> {
     /// What is copied from user memory, if that is not any input.
     pub copied_in: Option<Vec<Term>>,
     /// The instructions that were executed.
-    pub seen: HashMap<u64, Instruction>,
+    pub seen: BTreeMap<u64, Instruction>,
 }
 
 /// A load from user memory: how it goes on after a fault, and with a value.
@@ -85,7 +88,7 @@ impl<'a> Explorer<'a> {
             thunks,
             paths: Vec::new(),
             copied_in: None,
-            seen: HashMap::new(),
+            seen: BTreeMap::new(),
         }
     }
 
@@ -141,6 +144,7 @@ impl<'a> Explorer<'a> {
         }
         let image = self.image;
         if let Some(alternatives) = image.alternatives.get(&at) {
+            self.seen.insert(at, self.decode(at)?);
             return self.alternative(state, alternatives);
         }
         let instruction = self.decode(at)?;
@@ -170,7 +174,6 @@ impl<'a> Explorer<'a> {
                 let has = var(&format!("feature {:#x}", alternative.feature), 1);
                 let value = has.ite(word(new.immediate64()), word(old.immediate64()));
                 state.set_reg(old.op0_register(), value);
-                self.seen.insert(at, *old);
                 return Ok(Next::Go(state));
             }
         }
@@ -252,6 +255,10 @@ impl<'a> Explorer<'a> {
     pub fn place(&mut self, state: &State, address: Term, gs: bool) -> Result<Option<Place>> {
         let (base, offset) = address.base_and_offset();
         let Some(base) = base else {
+            if (OBJECT..OBJECT + 4096).contains(&offset) {
+                let region = self.world.region("new object");
+                return Ok(Some((region, (offset - OBJECT) as i64)));
+            }
             let symbol = self
                 .image
                 .symbol_at(offset)
@@ -310,126 +317,6 @@ impl<'a> Explorer<'a> {
             state.violate("returns with user memory open");
         }
         Ok(Next::End(state, End::Returned))
-    }
-
-    /// A call that is not looked into: all that both sides may know of it is its result.
-    fn call_outward(&mut self, mut state: State, outward: &'static Outward) -> Result<Next> {
-        if outward.effect == Effect::Stops {
-            return Ok(Next::End(state, End::Stopped(outward.name.into())));
-        }
-        if state.user_open {
-            state.violate(format!("calls {} with user memory open", outward.name));
-        }
-        let mut values = Vec::new();
-        for (number, &width) in outward.arguments.iter().enumerate() {
-            let value = match ARGUMENTS.get(number) {
-                Some(&register) => state.regs[register],
-                None => {
-                    let offset = state.stack_offset()? + 8 * (number as i64 - 5);
-                    state.memory.load(self.world, (STACK, offset), 64)?
-                }
-            };
-            values.push((format!("argument {}", number + 1), value.extract(0, width)));
-        }
-        // Whatever is below the return address is the callee's.
-        let top = state.stack_offset()?;
-        state.memory.drop_below(top);
-        let number = state.occurrence(outward.name);
-        let label = |what: &str| format!("{} #{number}: {what}", outward.name);
-
-        let mut states = vec![(state, 0)];
-        if matches!(outward.effect, Effect::CopyIn | Effect::CopyOut) {
-            let (state, _) = states.remove(0);
-            let len = state.regs[RDX];
-            states = self.settle(state, len)?;
-        }
-        let mut done = Vec::new();
-        for (mut state, len) in states {
-            let mut values = values.clone();
-            let mut stored: Option<(Place, u64)> = None;
-            match outward.effect {
-                Effect::CopyOut => {
-                    values.push(("to".into(), state.regs[RDI]));
-                    let from = state.stack_place(state.regs[RSI])?;
-                    self.bytes_of(&state, from, len, &mut values)?;
-                }
-                Effect::CopyIn => {
-                    values.push(("from".into(), state.regs[RSI]));
-                    values.push(("length".into(), word(len)));
-                    let to = state.stack_place(state.regs[RDI])?;
-                    ensure!(to.1 + len as i64 <= 0, "copies over the caller's stack");
-                    stored = Some((to, len));
-                }
-                Effect::Takes(len) => {
-                    let from = state.stack_place(state.regs[RDI])?;
-                    self.bytes_of(&state, from, len as u64, &mut values)?;
-                }
-                Effect::None | Effect::All | Effect::Stops => {}
-            }
-            self.note(&mut state, outward.name, values);
-            match outward.effect {
-                Effect::All | Effect::Takes(_) => state.memory.all_changed(),
-                _ => state.memory.others_ran(self.world),
-            }
-            if let Some(((region, offset), len)) = stored {
-                for at in 0..len {
-                    let name = label(&format!("byte {at}"));
-                    let byte = match &self.copied_in {
-                        Some(bytes) => *bytes.get(at as usize).context("too few bytes")?,
-                        None => var(&name, 8),
-                    };
-                    state.memory.store((region, offset + at as i64), byte);
-                }
-            }
-            // Arguments on the stack are the callee's as well.
-            for number in ARGUMENTS.len()..outward.arguments.len() {
-                let offset = state.stack_offset()? + 8 * (number as i64 - 5);
-                let garbage = self.garbage(64);
-                state.memory.store((STACK, offset), garbage);
-            }
-            for number in 0..16 {
-                if number != RSP && !CALLEE_SAVED.contains(&number) {
-                    state.regs[number] = self.garbage(64);
-                }
-            }
-            self.spoil_flags(&mut state);
-            let result = match outward.returns {
-                Returns::Nothing => None,
-                Returns::Bool => Some(constant(0, 7).concat(var(&label("result"), 1))),
-                Returns::Word => Some(var(&label("result"), 64)),
-            };
-            if let Some(result) = result {
-                let rest = 64 - result.width();
-                let whole = match rest {
-                    0 => result,
-                    rest => state.regs[RAX].extract(64 - rest, rest).concat(result),
-                };
-                state.regs[RAX] = whole;
-            }
-            match self.ret(state)? {
-                Next::Go(state) => done.push(state),
-                Next::End(state, end) => self.paths.push(Path { state, end }),
-                Next::Fork(states) => done.extend(states),
-            }
-        }
-        Ok(Next::Fork(done))
-    }
-
-    fn bytes_of(
-        &self,
-        state: &State,
-        (region, offset): Place,
-        len: u64,
-        values: &mut Vec<(String, Term)>,
-    ) -> Result<()> {
-        values.push(("length".into(), word(len)));
-        for at in 0..len {
-            let byte = state
-                .memory
-                .byte(self.world, (region, offset + at as i64))?;
-            values.push((format!("byte {at}"), byte));
-        }
-        Ok(())
     }
 
     pub fn note(&mut self, state: &mut State, name: &str, values: Vec<(String, Term)>) {

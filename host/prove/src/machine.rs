@@ -46,6 +46,8 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     Returned,
+    /// With a signal in the queue.
+    Queued,
     /// At an instruction that the kernel does not survive.
     Stopped(String),
 }

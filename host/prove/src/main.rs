@@ -6,30 +6,39 @@
 //! Calls go one way:
 //!
 //! ```text
-//! main ──> claims, upstream      what is proved
-//!      ──> policy                what the setter has to do, said once more
+//! main ──> mutants               whether the proof can fail
+//!      ──> claims, upstream      what is proved
+//!      ──> replay                what an input comes to
+//!      ──> verdict, policy       what the decision and the setters have to do, said once more
 //!      ──> scene                 how the functions are called, and what is assumed
 //!      ──> compare               two programs, path by path
-//!      ──> explore ──> step      all paths of one; what each instruction does
+//!      ──> explore ──> step, call
+//!                                all paths of one; what each instruction and call does
 //!      ──> machine, memory       the state on a path
 //!      ──> outward               the functions that are not looked into
 //!      ──> image                 the linked kernel, and what it patches in itself
-//!      ──> solver ──> term       questions, and bit vectors
+//!      ──> solver ──> term, arithmetic
+//!                                questions, and bit vectors
 //! ```
 
+mod arithmetic;
+mod call;
 mod claims;
 mod compare;
 mod explore;
 mod image;
 mod machine;
 mod memory;
+mod mutants;
 mod outward;
 mod policy;
+mod replay;
 mod scene;
 mod solver;
 mod step;
 mod term;
 mod upstream;
+mod verdict;
 
 use anyhow::Result;
 use claims::Verdict;
@@ -37,7 +46,6 @@ use clap::Parser;
 use image::Image;
 use scene::{Function, Scene};
 use std::{path::PathBuf, process::ExitCode, time::Instant};
-use term::Assignment;
 
 /// Proves the object code of the Rust equal to that of the C.
 #[derive(Parser)]
@@ -48,6 +56,12 @@ struct Options {
     /// The SMT solver, as a command that reads SMT-LIB
     #[arg(long, default_value = "z3 -in")]
     solver: String,
+    /// Change the Rust, an instruction at a time; the list says what may stay unnoticed, and why
+    #[arg(long, value_name = "LIST")]
+    mutants: Option<PathBuf>,
+    /// Show what each does with the input that a claim does not hold for
+    #[arg(long, value_name = "INPUT")]
+    replay: Option<String>,
 }
 
 /// How something is proved.
@@ -89,6 +103,18 @@ fn claims() -> Vec<Claim> {
                     Box::new(claims::no_vdso),
                 );
                 add(
+                    name("as the region and the selector say"),
+                    Box::new(verdict::decided),
+                );
+                add(
+                    name("the registers of an upcall"),
+                    Box::new(verdict::upcall),
+                );
+                add(
+                    name("the siginfo of a dispatch"),
+                    Box::new(verdict::siginfo),
+                );
+                add(
                     name("upstream's, but for D1, D7 and D8"),
                     Box::new(upstream::decision),
                 );
@@ -122,22 +148,14 @@ fn claims() -> Vec<Claim> {
     all
 }
 
-/// The inputs that matter, for a person, and as one line.
-fn show(input: &Assignment) -> Vec<String> {
-    let mut values: Vec<String> = input
-        .iter()
-        .filter(|(_, &value)| value != 0)
-        .filter_map(|(term, value)| Some(format!("{}={value:#x}", term.name()?)))
-        .filter(|it| !it.starts_with("garbage."))
-        .collect();
-    values.sort();
-    values
-}
-
 fn prove(options: &Options) -> Result<bool> {
     let read = |at: usize| Image::read(&options.images[at]);
     let images = [read(0)?, read(1)?, read(2)?];
     let mut scene = Scene::new([&images[0], &images[1], &images[2]], &options.solver)?;
+    if let Some(line) = &options.replay {
+        replay::run(&mut scene, line)?;
+        return Ok(true);
+    }
     let claims = claims();
     let mut holds = true;
 
@@ -170,11 +188,14 @@ fn prove(options: &Options) -> Result<bool> {
             }) => {
                 holds = false;
                 println!("# {}", found.what);
-                let values = show(&found.input);
-                for value in &values {
+                for value in replay::show(&found.input) {
                     println!("#   {value}");
                 }
-                println!("# --replay '{}'", values.join("; "));
+                let function = name.split(':').next().unwrap_or_default();
+                println!(
+                    "# prove --replay '{}'",
+                    replay::line(function, &found.input)
+                );
                 println!("not ok {number} {name}");
             }
             Err(error) => {
@@ -187,7 +208,12 @@ fn prove(options: &Options) -> Result<bool> {
 }
 
 fn main() -> ExitCode {
-    match prove(&Options::parse()) {
+    let options = Options::parse();
+    let result = match &options.mutants {
+        Some(reasons) => mutants::run(&options.images, &options.solver, reasons),
+        None => prove(&options),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

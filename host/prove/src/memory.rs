@@ -31,6 +31,8 @@ pub struct World {
     steady: Vec<(Region, i64, i64)>,
     /// What may be written.
     writable: Vec<Region>,
+    /// Whether all may be.
+    pub all_writable: bool,
 }
 
 impl World {
@@ -86,7 +88,7 @@ impl World {
     }
 
     pub fn is_writable(&self, region: Region) -> bool {
-        self.writable.contains(&region)
+        self.all_writable || self.writable.contains(&region)
     }
 
     fn is_steady(&self, (region, offset): Place) -> bool {

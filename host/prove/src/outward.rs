@@ -24,6 +24,10 @@ pub enum Effect {
     CopyIn,
     /// Takes a structure of so many bytes on the stack.
     Takes(i64),
+    /// Allocates an object, which is cleared or filled in by the caller.
+    Allocates,
+    /// Queues a signal, which is in the object at an offset. Nothing is asked of what follows.
+    Queues(i64),
     /// The kernel stops.
     Stops,
 }
@@ -50,6 +54,9 @@ const fn outward(
         effect,
     }
 }
+
+/// How long a siginfo is.
+pub const SIGINFO: i64 = 48;
 
 /// All of them. A function that is not here is looked into.
 pub const OUTWARD: &[Outward] = &[
@@ -99,9 +106,28 @@ pub const OUTWARD: &[Outward] = &[
         Returns::Nothing,
         Effect::All,
     ),
-    outward("force_sig_info", &[], Returns::Nothing, Effect::Takes(48)),
+    outward(
+        "force_sig_info",
+        &[],
+        Returns::Nothing,
+        Effect::Takes(SIGINFO),
+    ),
     // User memory, in more than a byte.
     outward("_copy_to_user", &[], Returns::Word, Effect::CopyOut),
     outward("_copy_from_user", &[], Returns::Word, Effect::CopyIn),
+    // Of the dispatch by a signal, up to where it is queued.
+    outward(
+        "kmem_cache_alloc_noprof",
+        &[],
+        Returns::Word,
+        Effect::Allocates,
+    ),
+    outward("_raw_spin_lock_irq", &[], Returns::Nothing, Effect::None),
+    outward(
+        "send_user_dispatch_locked",
+        &[],
+        Returns::Nothing,
+        Effect::Queues(0x18),
+    ),
     outward("__stack_chk_fail", &[], Returns::Nothing, Effect::Stops),
 ];

@@ -191,6 +191,9 @@ fn world(layout: Layout) -> World {
     world.steady(current, 0, 7);
     let guard = world.region("percpu __stack_chk_guard");
     world.steady(guard, 0, 7);
+    // Nobody else knows what was just allocated.
+    let object = world.region("new object");
+    world.steady(object, 0, 4095);
     // The counts of tracepoints that run.
     for epoch in 0..EPOCHS {
         let region = world.region(&format!("percpu *(tracepoint_srcu+0x0{})", at(epoch)));

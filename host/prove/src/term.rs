@@ -7,12 +7,7 @@
 //! simplifications are what resolves addresses: a pointer is one base plus a constant, also after
 //! it went through memory byte by byte. All else is left to the solver.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    fmt::Write as _,
-    ops::{Add, BitAnd, BitOr, BitXor, Neg, Not, Sub},
-};
+use std::{cell::RefCell, collections::HashMap, fmt::Write as _};
 
 /// A bit vector of 1 to 64 bits. A condition is one of 1 bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,7 +68,7 @@ pub fn sign_extend(value: u64, width: u8) -> u64 {
     ((value << shift) as i64 >> shift) as u64
 }
 
-fn make(op: Op, width: u8) -> Term {
+pub fn make(op: Op, width: u8) -> Term {
     assert!((1..=64).contains(&width), "no bit vector has {width} bits");
     ARENA.with_borrow_mut(|arena| {
         let node = Node { op, width };
@@ -143,7 +138,7 @@ impl Term {
         }
     }
 
-    fn is(self, value: u64) -> bool {
+    pub fn is(self, value: u64) -> bool {
         self.as_const() == Some(value & mask(self.width()))
     }
 
@@ -474,146 +469,11 @@ fn join(high: Term, low: Term) -> Option<Term> {
 }
 
 /// Constants last.
-fn sorted(a: Term, b: Term) -> (Term, Term) {
+pub fn sorted(a: Term, b: Term) -> (Term, Term) {
     match (a.as_const().is_some(), b.as_const().is_some()) {
         (true, false) => (b, a),
         (false, true) => (a, b),
         _ if b < a => (b, a),
         _ => (a, b),
-    }
-}
-
-/// The same for bits that are apart: and, or and xor with a constant act on each part.
-fn bitwise(a: Term, b: Term, op: fn(Term, Term) -> Op, each: fn(Term, Term) -> Term) -> Term {
-    if let (Op::Concat(high, low), Some(_)) = (a.op(), b.as_const()) {
-        let split = low.width();
-        return each(high, b.extract(split, high.width())).concat(each(low, b.extract(0, split)));
-    }
-    make(op(a, b), a.width())
-}
-
-impl BitAnd for Term {
-    type Output = Term;
-    fn bitand(self, other: Term) -> Term {
-        let (a, b) = sorted(self, other);
-        if let (Some(a_value), Some(b_value)) = (a.as_const(), b.as_const()) {
-            return constant(a_value & b_value, a.width());
-        }
-        if a == b || b.is(u64::MAX) {
-            return a;
-        }
-        if b.is(0) {
-            return b;
-        }
-        if let (Op::And(x, c), Some(d)) = (a.op(), b.as_const()) {
-            if let Some(c) = c.as_const() {
-                return x & constant(c & d, a.width());
-            }
-        }
-        bitwise(a, b, Op::And, |a, b| a & b)
-    }
-}
-
-impl BitOr for Term {
-    type Output = Term;
-    fn bitor(self, other: Term) -> Term {
-        let (a, b) = sorted(self, other);
-        if let (Some(a_value), Some(b_value)) = (a.as_const(), b.as_const()) {
-            return constant(a_value | b_value, a.width());
-        }
-        if a == b || b.is(0) {
-            return a;
-        }
-        if b.is(u64::MAX) {
-            return b;
-        }
-        bitwise(a, b, Op::Or, |a, b| a | b)
-    }
-}
-
-impl BitXor for Term {
-    type Output = Term;
-    fn bitxor(self, other: Term) -> Term {
-        let (a, b) = sorted(self, other);
-        if let (Some(a_value), Some(b_value)) = (a.as_const(), b.as_const()) {
-            return constant(a_value ^ b_value, a.width());
-        }
-        if a == b {
-            return constant(0, a.width());
-        }
-        if b.is(0) {
-            return a;
-        }
-        if b.is(u64::MAX) {
-            return !a;
-        }
-        bitwise(a, b, Op::Xor, |a, b| a ^ b)
-    }
-}
-
-impl Not for Term {
-    type Output = Term;
-    fn not(self) -> Term {
-        match self.op() {
-            Op::Const(value) => constant(!value, self.width()),
-            Op::Not(inner) => inner,
-            _ => make(Op::Not(self), self.width()),
-        }
-    }
-}
-
-impl Neg for Term {
-    type Output = Term;
-    fn neg(self) -> Term {
-        match self.op() {
-            Op::Const(value) => constant(value.wrapping_neg(), self.width()),
-            Op::Neg(inner) => inner,
-            _ => make(Op::Neg(self), self.width()),
-        }
-    }
-}
-
-impl Add for Term {
-    type Output = Term;
-    fn add(self, other: Term) -> Term {
-        let (a, b) = sorted(self, other);
-        let width = a.width();
-        if let Some(b_value) = b.as_const() {
-            if let Some(a_value) = a.as_const() {
-                return constant(a_value.wrapping_add(b_value), width);
-            }
-            if b_value == 0 {
-                return a;
-            }
-            if let Op::Add(base, c) = a.op() {
-                if let Some(c) = c.as_const() {
-                    return base + constant(c.wrapping_add(b_value), width);
-                }
-            }
-            return make(Op::Add(a, b), width);
-        }
-        // Constants outermost.
-        for (sum, rest) in [(a, b), (b, a)] {
-            if let Op::Add(base, c) = sum.op() {
-                if c.as_const().is_some() {
-                    return (base + rest) + c;
-                }
-            }
-        }
-        if b.op() == Op::Neg(a) || a.op() == Op::Neg(b) {
-            return constant(0, width);
-        }
-        make(Op::Add(a, b), width)
-    }
-}
-
-impl Sub for Term {
-    type Output = Term;
-    fn sub(self, other: Term) -> Term {
-        let ((a, c), (b, d)) = (self.base_and_offset(), other.base_and_offset());
-        if a.is_some() && a == b {
-            return constant(c.wrapping_sub(d), self.width());
-        }
-        self + -other
     }
 }

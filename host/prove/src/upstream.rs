@@ -7,71 +7,14 @@ use crate::{
     claims::Verdict,
     compare::{compare, differ, explore, Counterexample, Pair, View},
     explore::{Path, USER_READ},
-    machine::{State, RAX},
-    memory::{Memory, World},
+    machine::State,
+    memory::World,
     policy,
     scene::{all, Function, Scene, COMPAT},
-    term::{constant, truth, var, word, Term},
+    term::{truth, var, word, Term},
+    verdict::{self, Ends},
 };
 use anyhow::{bail, ensure, Result};
-
-/// What a decision comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    Run,
-    /// By `force_sig_user_dispatch()`, or upstream by `force_sig_info()`.
-    Dispatch,
-    Kill,
-    /// Neither runs nor is handed back: the thread is dying. Upstream does not ask (D1).
-    Nothing,
-}
-
-const UPROBE: &str = "arch_syscall_is_uprobe_trampoline";
-
-fn ends(path: &Path) -> Result<Ends> {
-    let has = |name: &str| path.state.events.iter().any(|it| it.name == name);
-    let result = path.state.regs[RAX].extract(0, 8).as_const();
-    Ok(match result {
-        Some(0) => Ends::Run,
-        Some(1) if has("force_exit_sig") => Ends::Kill,
-        Some(1) if has("force_sig_user_dispatch") || has("force_sig_info") => Ends::Dispatch,
-        Some(1) => Ends::Nothing,
-        _ => bail!("the result is not known"),
-    })
-}
-
-/// The 48 bytes of the siginfo of a dispatch, as the contract has them.
-fn siginfo(world: &World, scene_work: i64, regs: &Memory) -> Result<Vec<Term>> {
-    let (registers, current) = (region(world, "regs")?, region(world, "current")?);
-    let number = regs.load(world, (registers, 0x78), 32)?;
-    let address = regs.load(world, (registers, 0x80), 64)?;
-    let status = regs.load(world, (current, scene_work + 8), 32)?;
-    let compat = !(status & constant(COMPAT, 32)).is_zero();
-    // AUDIT_ARCH_I386 and AUDIT_ARCH_X86_64.
-    let arch = compat.ite(constant(0x4000_0003, 32), constant(0xc000_003e, 32));
-    let mut bytes = Vec::new();
-    let mut put = |value: Term| {
-        bytes.extend((0..value.width() / 8).map(|at| value.extract(at * 8, 8)));
-    };
-    // Number, errno, code, a gap; address, number of the syscall, architecture.
-    for value in [31, 0, 2, 0] {
-        put(constant(value, 32));
-    }
-    for value in [address, number, arch] {
-        put(value);
-    }
-    for _ in 0..2 {
-        put(word(0));
-    }
-    ensure!(bytes.len() == 48, "a siginfo of {} bytes", bytes.len());
-    Ok(bytes)
-}
-
-fn region(world: &World, name: &str) -> Result<crate::memory::Region> {
-    world
-        .find(name)
-        .ok_or_else(|| anyhow::anyhow!("no region {name}"))
-}
 
 /// The decision.
 pub fn decision(scene: &mut Scene) -> Result<Verdict> {
@@ -91,8 +34,8 @@ pub fn decision(scene: &mut Scene) -> Result<Verdict> {
     let paths = scene.paths(rust, function, &given)?;
     let (mut both, mut excused) = (0, 0);
     for path in &paths {
-        let ours = ends(path)?;
-        let asked = path.state.events.iter().any(|it| it.name == UPROBE);
+        let ours = verdict::ends(scene, path)?;
+        let asked = verdict::event(path, verdict::UPROBE).is_some();
         // A uprobe's trampoline (D7), a tracer's suspension (new), a dying thread (D1).
         if ours == Ends::Nothing || ours == Ends::Run && asked {
             excused += 1;
@@ -103,7 +46,7 @@ pub fn decision(scene: &mut Scene) -> Result<Verdict> {
         start.witness.clone_from(&path.state.witness);
         for other in explore(upstream, &mut scene.world, &mut scene.solver, start)? {
             both += 1;
-            let theirs = ends(&other)?;
+            let theirs = verdict::ends(scene, &other)?;
             let against = match theirs == ours {
                 true => {
                     let pairs = decision_pairs(&scene.world, work, path, &other)?;
@@ -131,10 +74,8 @@ pub fn decision(scene: &mut Scene) -> Result<Verdict> {
 /// What else is equal when a decision comes to the same.
 fn decision_pairs(world: &World, work: i64, a: &Path, b: &Path) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
-    let event =
-        |path: &Path, name: &str| path.state.events.iter().find(|it| it.name == name).cloned();
     for name in [USER_READ, "force_exit_sig"] {
-        match (event(a, name), event(b, name)) {
+        match (verdict::event(a, name), verdict::event(b, name)) {
             (None, None) => {}
             (Some(a), Some(b)) => {
                 for ((what, a), (_, b)) in a.values.iter().zip(&b.values) {
@@ -144,16 +85,10 @@ fn decision_pairs(world: &World, work: i64, a: &Path, b: &Path) -> Result<Vec<Pa
             (a, _) => pairs.push((name.into(), truth(a.is_some()), truth(a.is_none()))),
         }
     }
-    if let Some(theirs) = event(b, "force_sig_info") {
-        // Ours rolls back and fills in the siginfo in what it calls: see `siginfo_of_rust`.
-        let expected = siginfo(world, work, &Memory::default())?;
-        let bytes = theirs
-            .values
-            .iter()
-            .filter(|it| it.0.starts_with("byte"))
-            .map(|it| it.1);
-        for (at, (byte, expected)) in bytes.zip(expected).enumerate() {
-            pairs.push((format!("byte {at} of the siginfo"), resolve(byte), expected));
+    if let Some(theirs) = verdict::event(b, "force_sig_info") {
+        // What ours does is in what it calls: see `verdict::siginfo`.
+        for (what, byte, expected) in verdict::signal_pairs(world, work, theirs)? {
+            pairs.push((what, resolve(byte), expected));
         }
     }
     Ok(pairs)
