@@ -66,7 +66,7 @@ impl Function {
         }
     }
 
-    fn registers(self, layout: Layout) -> Vec<(usize, Term)> {
+    pub fn registers(self, layout: Layout) -> Vec<(usize, Term)> {
         let is = |name| var(name, 64);
         match self {
             Self::Decision => {
