@@ -65,9 +65,11 @@ define help
                            UBSAN, lockdep and the like; its log must stay clean
   make mutants             deliberate mistakes, one at a time, which the tests must find;
                            over an hour; continues where it was stopped (MUTANT= part of a name)
+  make prove-mutants       the object code with an instruction changed, which 'make prove'
+                           must notice; a quarter of an hour
   make matrix              build what the series touch in 65 configurations; an hour;
                            continues where it was stopped (MATRIX= a pattern of names)
-  make test-all            test, million, debug, matrix, mutants: four hours
+  make test-all            test, million, debug, matrix, mutants, prove-mutants: four hours
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -85,7 +87,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: FORCE run build build-upstream test check kunit kselftest differential prove bench bench-programs image shell exec \
-	million debug matrix mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
+	million debug matrix mutants prove-mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
 	@O=$(BUILD) ./guest $(demo)
@@ -236,8 +238,8 @@ differential-compare = mkdir -p $(results)/host && { cd $(results) && \
 	done; true; }
 differentials := $(addprefix differential,-c -upstream -upcall-c -upcall-upstream -ours-c)
 # Of the linked kernels, and not of what runs.
-prove-run = mkdir -p $(results)/host && \
-	{ prove $(BUILD)/vmlinux $(BUILD)/vmlinux.c $(BUILD)/vmlinux.upstream >$(results)/host/prove.tap; true; }
+kernels := $(BUILD)/vmlinux $(BUILD)/vmlinux.c $(BUILD)/vmlinux.upstream
+prove-run = mkdir -p $(results)/host && { prove $(kernels) >$(results)/host/prove.tap; true; }
 bench = scripts/bench.sh $(image.upstream) $(image.c) $(image.ours)
 bench-programs = scripts/bench-programs.sh $(image.c) $(image.ours)
 bench-guard = mkdir -p $(results)/host && \
@@ -254,7 +256,7 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	@rm -rf $(results)
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
 	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,58:260,$(results)/*/*.tap,$(guest-run))
-	@$(call long,prove,proving the object code,48:30,$(results)/*/prove.tap,$(prove-run))
+	@$(call long,prove,proving the object code,64:30,$(results)/*/prove.tap,$(prove-run))
 	@$(bench-guard)
 	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:660,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
@@ -305,9 +307,16 @@ debug: $(BUILD)/bzImage.debug $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUI
 	@report $(call taps,host,$(differentials) console broken) $(call taps,debug,$(debug-suites))
 
 prove: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/prove $(BUILD)/bin/report
-	@$(call long,prove,proving the object code,48:30,$(results)/*/prove.tap,$(prove-run))
+	@$(call long,prove,proving the object code,64:30,$(results)/*/prove.tap,$(prove-run))
 	@cat $(call taps,host,prove)
 	@report $(call taps,host,prove)
+
+# Each line is a mistake that was judged.
+prove-mutants: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/prove $(BUILD)/bin/report
+	@mkdir -p $(results)/host
+	@$(call long,prove-mutants,changing the object code$(comma) an instruction at a time,1800:900,$(results)/host/prove-mutants.tap,\
+		prove --mutants scripts/prove.survivors $(kernels) >$(results)/host/prove-mutants.tap; true)
+	@report $(results)/host/prove-mutants.tap
 
 bench: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/bench $(BUILD)/bin/guest
 	@$(bench)
@@ -341,7 +350,7 @@ matrix: $(BUILD)/.series $(BUILD)/bin/report $(BUILD)/bin/progress
 		scripts/matrix.sh >$(results)/host/matrix.tap)
 	@report $(results)/host/matrix.tap
 
-test-all: test million debug matrix mutants
+test-all: test million debug matrix mutants prove-mutants
 
 clean:
 	@rm -rf $(BUILD)
