@@ -35,7 +35,7 @@ pub fn run(scene: &mut Scene, line: &str) -> Result<()> {
     let function = Function::ALL.into_iter().find(|it| it.title() == title);
     let function = function.with_context(|| format!("'{title}' is none of the functions"))?;
     let mut given = Vec::new();
-    for pair in values.split("; ").filter(|it| !it.is_empty()) {
+    for pair in values.split(';').map(str::trim).filter(|it| !it.is_empty()) {
         let (name, value) = pair
             .split_once('=')
             .with_context(|| format!("no value: {pair}"))?;
