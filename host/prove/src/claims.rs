@@ -6,12 +6,13 @@
 use crate::{
     compare::{compare, differ, explore, start, Counterexample, View},
     explore::{Path, USER_READ},
-    machine::{End, State},
+    machine::{End, RAX, RDI},
     policy,
-    scene::{all, any, Function, Scene, COMPAT},
-    term::{truth, var, word, Term},
+    scene::{all, any, given, Function, Scene, COMPAT},
+    solver::inputs,
+    term::{constant, truth, var, word, Term},
 };
-use anyhow::{ensure, Context as _, Result};
+use anyhow::{ensure, Result};
 
 /// What came of a claim: something to say of it, and where it does not hold.
 #[derive(Default)]
@@ -62,7 +63,7 @@ pub fn complete(scene: &mut Scene, function: Function) -> Result<Verdict> {
     for program in [scene.rust, scene.c] {
         let paths = scene.paths(program, function, &[])?;
         says.push(format!("{} paths of {}", paths.len(), program.side));
-        let mut none = crate::scene::given();
+        let mut none = given();
         none.extend(paths.iter().map(|path| !all(&path.state.conditions)));
         if let Some(input) = scene.solver.model(&none)? {
             let what = format!("no path of {} is taken", program.side);
@@ -127,14 +128,8 @@ pub fn one_byte(scene: &mut Scene) -> Result<Verdict> {
             }
             _ => "it is read more than once".to_owned(),
         };
-        let against = Some(Counterexample {
-            what,
-            input: path.state.witness.clone(),
-        });
-        return Ok(Verdict {
-            says: String::new(),
-            against,
-        });
+        let input = path.state.witness.clone();
+        return Ok(Verdict::fails(Counterexample { what, input }));
     }
     ensure!(reads > 0, "no path reads");
     Ok(Verdict::holds(format!(
@@ -175,159 +170,28 @@ pub fn as_specified(scene: &mut Scene, function: Function) -> Result<Verdict> {
         }
         if let Some(input) = scene.solver.model(&conditions)? {
             let pairs = policy::pairs(&outcomes[0], &before, &after);
-            return Ok(Verdict {
-                says: String::new(),
-                against: Some(Counterexample::of(&pairs, input)),
-            });
+            return Ok(Verdict::fails(Counterexample::of(&pairs, input)));
         }
     }
     Ok(Verdict::holds(format!("{} paths of Rust", paths.len())))
 }
 
 /// The end of where a handler may be, by the feature that a path asks for.
-fn handlers(path: &Path) -> Term {
-    let inputs = crate::solver::inputs(&path.state.conditions);
+pub fn handlers(path: &Path) -> Term {
+    let inputs = inputs(&path.state.conditions);
     let feature = inputs
         .into_iter()
         .find(|it| it.name().is_some_and(|name| name.starts_with("feature ")));
     policy::task_size(feature.unwrap_or(truth(false)))
 }
 
-/// What ptrace reports of an armed task can be set, and changes nothing; so it is with one that is
-/// off, of which zeros are reported.
-pub fn identity(scene: &mut Scene) -> Result<Verdict> {
-    let rust = scene.rust;
-    let reports = scene.paths(rust, Function::Get, &[])?;
-    let (mut count, mut off) = (0, 0);
-    for report in &reports {
-        let Some(copied) = report
-            .state
-            .events
-            .iter()
-            .find(|it| it.name == "_copy_to_user")
-        else {
-            continue;
-        };
-        let done = report.state.regs[crate::machine::RAX]
-            .extract(0, 32)
-            .is_zero();
-        let bytes: Vec<Term> = copied
-            .values
-            .iter()
-            .filter(|it| it.0.starts_with("byte"))
-            .map(|it| it.1)
-            .collect();
-        let (state, _) = policy::before(scene, Function::Get)?;
-
-        let mut conditions = report.state.conditions.clone();
-        conditions.push(done);
-        // Off: zeros.
-        let mut is_off = conditions.clone();
-        is_off.push(!state.armed);
-        let zeros: Vec<_> = bytes
-            .iter()
-            .enumerate()
-            .map(|(at, &byte)| {
-                (
-                    format!("byte {at} of a task that is off"),
-                    byte,
-                    crate::term::constant(0, 8),
-                )
-            })
-            .collect();
-        if let Some(against) = differ(&mut scene.solver, &is_off, &zeros)? {
-            return Ok(Verdict::fails(against));
-        }
-        off += usize::from(scene.solver.is_possible(&is_off)?);
-
-        // What an armed task can have: see `invariant`.
-        conditions.push(invariant(&state));
-        let may = [
-            !state.armed
-                | state.selector.is_zero()
-                | !var("USER_PTR_MAX", 64).below(state.selector),
-            !crate::scene::allowed(1).is_zero(),
-            // The tracer's copy succeeds as well.
-            var("_copy_from_user #1: result", 64).is_zero(),
-            // The state of a task that is off is nobody's business.
-            state.armed
-                | all(&[state.selector, state.offset, state.len, state.upcall].map(Term::is_zero)),
-        ];
-        conditions.extend(may);
-        if !scene.solver.is_possible(&conditions)? {
-            continue;
-        }
-        let mut start: State = scene.start(rust, Function::Set, &conditions)?;
-        start.witness = scene.solver.model(&start.conditions)?.context("no input")?;
-        let mut explorer = crate::explore::Explorer::new(
-            rust.image,
-            &mut scene.world,
-            &mut scene.solver,
-            rust.side,
-        );
-        explorer.copied_in = Some(bytes);
-        explorer.run(start)?;
-        let paths = explorer.paths;
-        for path in &paths {
-            count += 1;
-            let (before, rest_before) = policy::before(scene, Function::Set)?;
-            let (after, rest_after) = policy::after(scene, Function::Set, path)?;
-            let mut conditions = path.state.conditions.clone();
-            conditions.push(state.upcall.below(handlers(path)) | state.upcall.is_zero());
-            let mut pairs = policy::pairs(&before, &before, &after);
-            pairs[0] = (
-                "the result".into(),
-                after.errno,
-                crate::term::constant(0, 32),
-            );
-            pairs.push(("another work flag".into(), rest_after, rest_before));
-            if let Some(against) = differ(&mut scene.solver, &conditions, &pairs)? {
-                return Ok(Verdict::fails(against));
-            }
-        }
-    }
-    ensure!(count > 0 && off > 0, "nothing was compared");
-    Ok(Verdict::holds(format!(
-        "{count} pairs of a report and its setting, {off} of a task that is off"
-    )))
-}
-
-/// What every setter leaves in the state of an armed task: a region that starts at 0 or is not
-/// empty, which is what tells the modes apart.
-pub fn invariant(state: &policy::Outcome) -> Term {
-    state.offset.is_zero() | !state.len.is_zero()
-}
-
-/// The setters keep that.
-pub fn keeps_invariant(scene: &mut Scene, function: Function) -> Result<Verdict> {
-    let paths = scene.paths(scene.rust, function, &[])?;
-    for path in &paths {
-        let (before, _) = policy::before(scene, function)?;
-        let (after, _) = policy::after(scene, function, path)?;
-        let mut conditions = path.state.conditions.clone();
-        conditions.extend([
-            !before.armed | invariant(&before),
-            after.armed,
-            !invariant(&after),
-        ]);
-        if let Some(input) = scene.solver.model(&conditions)? {
-            let what = "the region is empty and does not start at 0".to_owned();
-            return Ok(Verdict {
-                says: String::new(),
-                against: Some(Counterexample { what, input }),
-            });
-        }
-    }
-    Ok(Verdict::holds(format!("{} paths of Rust", paths.len())))
-}
-
 /// A function that both images build from the same source answers no for 64-bit code.
 pub fn no_vdso(scene: &mut Scene) -> Result<Verdict> {
     let program = scene.rust;
     let status = scene.word(Function::Decision, scene.layout.work + 8)?;
-    let mut given = crate::scene::given();
+    let mut given = given();
     given.push((status & word(COMPAT)).is_zero());
-    let registers = [(crate::machine::RDI, var("regs", 64))];
+    let registers = [(RDI, var("regs", 64))];
     let solver = &mut scene.solver;
     let start = start(
         program,
@@ -338,8 +202,8 @@ pub fn no_vdso(scene: &mut Scene) -> Result<Verdict> {
     )?;
     let paths = explore(program, &mut scene.world, &mut scene.solver, start)?;
     for path in &paths {
-        let result = path.state.regs[crate::machine::RAX].extract(0, 8);
-        let pairs = [("the result".to_owned(), result, crate::term::constant(0, 8))];
+        let result = path.state.regs[RAX].extract(0, 8);
+        let pairs = [("the result".to_owned(), result, constant(0, 8))];
         if let Some(against) = differ(&mut scene.solver, &path.state.conditions, &pairs)? {
             return Ok(Verdict::fails(against));
         }

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! main ──> mutants               whether the proof can fail
-//!      ──> claims, upstream      what is proved
+//!      ──> claims, ptrace, upstream
+//!                                what is proved
 //!      ──> native ──> transplant, stubs
 //!                                whether the processor does what the engine says
 //!      ──> replay                what an input comes to
@@ -35,6 +36,7 @@ mod mutants;
 mod native;
 mod outward;
 mod policy;
+mod ptrace;
 mod replay;
 mod scene;
 mod solver;
@@ -134,7 +136,7 @@ fn claims() -> Vec<Claim> {
             Function::Get => {
                 add(
                     name("what is reported can be set"),
-                    Box::new(claims::identity),
+                    Box::new(ptrace::identity),
                 );
                 add(
                     name("upstream's, but for D3 and D4"),
@@ -148,7 +150,7 @@ fn claims() -> Vec<Claim> {
                 );
                 add(
                     name("a region tells its mode"),
-                    Box::new(move |scene| claims::keeps_invariant(scene, function)),
+                    Box::new(move |scene| ptrace::keeps_invariant(scene, function)),
                 );
                 add(
                     name("upstream's, but for D6"),
