@@ -215,8 +215,12 @@ impl Transplant {
         if gs {
             it.set_segment_prefix(Register::None);
         }
-        if it.is_ip_rel_memory_operand() {
-            let target = it.ip_rel_memory_address();
+        // An address by itself, or by the distance to it, which clang and gcc prefer.
+        let by_itself = it.op_kinds().any(|kind| kind == OpKind::Memory)
+            && it.memory_base() == Register::None
+            && it.memory_index() == Register::None;
+        if it.is_ip_rel_memory_operand() || by_itself {
+            let target = it.memory_displacement64();
             let symbol = image
                 .symbol_at(target)
                 .context("an address without a name")?;

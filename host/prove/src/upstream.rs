@@ -101,7 +101,7 @@ fn resolve(byte: Term) -> Term {
     if let Op::Extract(of, at) = byte.op() {
         if of
             .name()
-            .is_some_and(|it| it.starts_with("*(current+") && it.contains(")+0x3fc8"))
+            .is_some_and(|it| it.starts_with("*(current+") && it.contains(")+0x3f"))
         {
             return var("regs+0x80", 64).extract(at, 8);
         }
