@@ -139,3 +139,43 @@ impl Sub for Term {
         self + -other
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::term::{var, word, Assignment, Term};
+
+    #[test]
+    fn what_is_simplified_means_the_same() {
+        let (x, y) = (var("x", 64), var("y", 64));
+        let c = word(0xffff_0000_1234_00ff);
+        for (a, b) in [
+            (0, 0),
+            (1, u64::MAX),
+            (1 << 63, 1 << 63),
+            (0x1234, 0xabcd_0000_0000),
+        ] {
+            let input = Assignment::from([(x, a), (y, b)]);
+            let is =
+                |term: Term, value: u64| assert_eq!(term.eval(&input), value, "{}", term.show());
+            is((x + c) - (y + c), a.wrapping_sub(b));
+            is((x & c) & word(0xffff), a & 0xff);
+            is(x.extract(32, 32).concat(x.extract(0, 32)), a);
+            is(x.shl(word(4)).shr(word(4)), a << 4 >> 4);
+            is(x.sar(word(60)), ((a as i64) >> 60) as u64);
+            is(x.extract(0, 32).sign_extend(64), a as u32 as i32 as u64);
+            is((x + word(3)).equals(word(4)), u64::from(a == 1));
+            is(x.below(y).ite(x, y), a.min(b));
+            is(x.mul(word(8)), a.wrapping_mul(8));
+            is(!(x ^ word(u64::MAX)), a);
+            is((x.extract(0, 8).zero_extend(64)).equals(word(0x100)), 0);
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_base_and_an_offset() {
+        let base = var("base", 64);
+        let address = (base + word(0x718)) - word(0x708);
+        assert_eq!(address.base_and_offset(), (Some(base), 0x10));
+        assert_eq!(word(5).base_and_offset(), (None, 5));
+    }
+}

@@ -179,3 +179,64 @@ impl Memory {
         self.stored.keys().copied().filter(|it| it.0 != STACK)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::term::{constant, word};
+
+    /// A region at an address, in a world of its own.
+    fn world() -> (World, Region) {
+        let mut world = World::new();
+        let region = world.region("region");
+        (world, region)
+    }
+
+    #[test]
+    fn a_pointer_comes_back_from_memory_as_itself() {
+        let (world, _) = world();
+        let pointer = var("base", 64) + word(0x718);
+        let mut memory = Memory::default();
+        memory.store((STACK, -16), pointer);
+        assert_eq!(memory.load(&world, (STACK, -16), 64).unwrap(), pointer);
+        assert_eq!(
+            memory.load(&world, (STACK, -12), 32).unwrap(),
+            pointer.extract(32, 32)
+        );
+    }
+
+    #[test]
+    fn a_byte_in_a_word_changes_that_byte() {
+        let (world, region) = world();
+        let mut memory = Memory::default();
+        let before = memory.load(&world, (region, 8), 64).unwrap();
+        memory.store((region, 9), constant(0xab, 8));
+        let after = memory.load(&world, (region, 8), 64).unwrap();
+        let input = [(before, 0x1122_3344_5566_7788)].into();
+        assert_eq!(after.eval(&input), 0x1122_3344_5566_ab88);
+    }
+
+    #[test]
+    fn what_others_may_change_is_another_input() {
+        let (mut world, region) = world();
+        world.steady(region, 0, 7);
+        let mut memory = Memory::default();
+        let read = |memory: &Memory, at| memory.load(&world, (region, at), 64).unwrap();
+        let before = [read(&memory, 0), read(&memory, 8)];
+        memory.store((region, 8), word(1));
+        memory.others_ran(&world);
+        assert_eq!(read(&memory, 0), before[0]);
+        assert_ne!(read(&memory, 8), before[1]);
+        assert_ne!(read(&memory, 8), word(1));
+    }
+
+    #[test]
+    fn the_stack_is_not_read_before_it_is_written() {
+        let (world, _) = world();
+        let mut memory = Memory::default();
+        memory.store((STACK, -8), word(1));
+        assert!(memory.load(&world, (STACK, -16), 64).is_err());
+        memory.drop_below(0);
+        assert!(memory.load(&world, (STACK, -8), 64).is_err());
+    }
+}

@@ -215,7 +215,7 @@ impl Transplant {
         if gs {
             it.set_segment_prefix(Register::None);
         }
-        // An address by itself, or by the distance to it, which clang and gcc prefer.
+        // A variable, by its address (as clang has it) or by the distance to it (as gcc has it).
         let by_itself = it.op_kinds().any(|kind| kind == OpKind::Memory)
             && it.memory_base() == Register::None
             && it.memory_index() == Register::None;
