@@ -5,7 +5,7 @@
 
 use crate::{
     compare::{compare, differ, explore, start, Counterexample, View},
-    explore::{Path, USER_READ},
+    explore::{Explorer, Path, MOST, USER_READ},
     machine::{End, RAX, RDI},
     policy,
     scene::{all, any, given, Function, Scene, COMPAT},
@@ -95,6 +95,35 @@ pub fn unclean(path: &Path) -> Option<Counterexample> {
         what,
         input: path.state.witness.clone(),
     })
+}
+
+/// Whether the Rust is clean and does what patched C does on the paths through an instruction: the
+/// others are as they were. What is wrong is seen before all paths are known.
+pub fn is_right(scene: &mut Scene, function: Function, changed: u64) -> Result<bool> {
+    let (rust, c) = (scene.rust, scene.c);
+    let view = View::everything(function.returns());
+    let mut open = vec![scene.start(rust, function, &[])?];
+    let start = scene.start(c, function, &[])?;
+    let (world, solver) = (&mut scene.world, &mut scene.solver);
+    let (mut garbage, mut count) = (0, 0);
+    while !open.is_empty() {
+        let mut explorer = Explorer::new(rust.image, world, solver, rust.side);
+        explorer.garbage = garbage;
+        explorer.watch = Some(changed);
+        explorer.advance(&mut open)?;
+        garbage = explorer.garbage;
+        let mut paths = explorer.paths;
+        count += paths.len();
+        ensure!(count < MOST, "more than {MOST} paths");
+        paths.retain(|it| it.state.watched);
+        if paths.iter().any(|it| unclean(it).is_some()) {
+            return Ok(false);
+        }
+        if !paths.is_empty() && compare(&paths, c, &start, world, solver, view)?.1.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(count > 0)
 }
 
 /// One byte of user memory is read at most: that at the selector, once.

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// No path of these functions is as long, nor are there as many.
 const LONGEST: usize = 2000;
-const MOST: usize = 4000;
+pub const MOST: usize = 4000;
 /// Of a length or an index that a path does not settle, how many values are tried.
 const VALUES: usize = 8;
 
@@ -39,7 +39,9 @@ pub struct Explorer<'a> {
     pub solver: &'a mut Solver,
     /// Whose program it is: garbage is that of one side alone.
     side: &'static str,
-    garbage: u32,
+    pub garbage: u32,
+    /// An instruction that is watched for.
+    pub watch: Option<u64>,
     outward: HashMap<u64, &'static Outward>,
     thunks: Vec<u64>,
     pub paths: Vec<Path>,
@@ -84,6 +86,7 @@ impl<'a> Explorer<'a> {
             solver,
             side,
             garbage: 0,
+            watch: None,
             outward,
             thunks,
             paths: Vec::new(),
@@ -101,8 +104,18 @@ impl<'a> Explorer<'a> {
     /// Follows all paths from a state whose conditions can be met.
     pub fn run(&mut self, start: State) -> Result<()> {
         let mut open = vec![start];
-        while let Some(state) = open.pop() {
+        while !open.is_empty() {
+            self.advance(&mut open)?;
             ensure!(self.paths.len() < MOST, "more than {MOST} paths");
+        }
+        Ok(())
+    }
+
+    /// Follows paths from open states until one has come to its end.
+    pub fn advance(&mut self, open: &mut Vec<State>) -> Result<()> {
+        let known = self.paths.len();
+        while self.paths.len() == known {
+            let Some(state) = open.pop() else { break };
             let at = state.rip;
             let next = self.step(state);
             match next.with_context(|| format!("at {}", self.image.show(at)))? {
@@ -122,6 +135,7 @@ impl<'a> Explorer<'a> {
             "a path of more than {LONGEST} instructions"
         );
         let at = state.rip;
+        state.watched |= self.watch == Some(at);
 
         // What is called by its name is looked into in any case.
         if let Some(&outward) = self.outward.get(&at).filter(|_| state.steps > 1) {

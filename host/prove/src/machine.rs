@@ -69,6 +69,8 @@ pub struct State {
     /// Return addresses of functions that were looked into.
     pub frames: Vec<u64>,
     pub steps: usize,
+    /// Whether the instruction that is watched was executed.
+    pub watched: bool,
 }
 
 impl State {
@@ -90,6 +92,7 @@ impl State {
             violations: Vec::new(),
             frames: Vec::new(),
             steps: 0,
+            watched: false,
         }
     }
 

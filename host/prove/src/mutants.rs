@@ -274,12 +274,7 @@ fn judge(images: &mut [Image; 2], solver: &str, mutant: &Mutant) -> Result<Fate>
         let mut scene = Scene::new([rust, c, c], solver)?;
         for &function in &mutant.functions {
             // What cannot be followed, or is followed without an end, is noticed.
-            let clean = claims::clean(&mut scene, function).map(|it| it.against.is_none());
-            if !matches!(clean, Ok(true)) {
-                return Ok(Fate::Noticed);
-            }
-            let same = claims::same(&mut scene, function).map(|it| it.against.is_none());
-            if !matches!(same, Ok(true)) {
+            if !claims::is_right(&mut scene, function, mutant.at).unwrap_or(false) {
                 return Ok(Fate::Noticed);
             }
         }
