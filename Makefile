@@ -90,7 +90,7 @@ export help
 	million debug matrix mutants prove-mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
-	@O=$(BUILD) ./guest $(demo)
+	@O=$(BUILD) ./guest sh -c '"$$0" && "$$1"' $(demo) $(dir $(demo))upcall
 
 help:
 	@echo "$$help"

@@ -13,6 +13,8 @@
 
 #define UPCALL	PR_SYS_DISPATCH_UPCALL
 
+#define SUD_NO_UPCALL	"the kernel has no upcalls"
+
 #define X32_BIT	0x40000000UL
 
 #define TF	0x100UL
@@ -36,6 +38,11 @@ unsigned long upcall_count;
 typedef void upcall_handler(void);
 upcall_handler upcall_emulate, upcall_other, upcall_counted, upcall_record, upcall_step;
 extern const char upcall_step_2[];
+/* One that is in a restartable sequence until its end, or goes on at upcall_abort */
+upcall_handler upcall_sequence, upcall_abort;
+extern const char upcall_sequence_end[];
+/* Where upcall_record has given the flags back */
+extern const char upcall_record_flags[];
 extern const char odd_syscall_ip[];
 
 /*
@@ -84,11 +91,22 @@ asm(".pushsection .bss\n"
 	"	incq	upcall_seen(%rip)\n"
 	"	push	%r11\n"
 	"	popfq\n"
+	"upcall_record_flags:\n"
 	"	mov	upcall_seen+8(%rip), %rsp\n"
 	"	jmp	*%rcx\n"
 	"upcall_step:\n"
 	"	nop\n"
 	"upcall_step_2:\n"
+	"	mov	$0x5ad, %eax\n"
+	"	jmp	*%rcx\n"
+	"upcall_sequence:\n"
+	"	mov	$0x5ad, %eax\n"
+	"	nop\n"
+	"upcall_sequence_end:\n"
+	"	jmp	*%rcx\n"
+	/* RSEQ_SIG, which stands before it */
+	"	.long	0x53053053\n"
+	"upcall_abort:\n"
 	"	mov	$0x5ad, %eax\n"
 	"	jmp	*%rcx\n"
 	"	.balign 64\n"

@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
+#include <sys/rseq.h>
 #include <sys/time.h>
 
 static long sud_upcall(const void *handler)
@@ -337,10 +338,11 @@ TEST(a_program_that_steps_itself_does_not_step_the_handler)
 	EXPECT_EQ(0, upcall_seen.flags & TF);
 	EXPECT_EQ(TF, after & TF);
 	for (i = 0; i < nr_traps; i++) {
-		EXPECT_NE((unsigned long)upcall_record, traps[i]);
+		EXPECT_FALSE(traps[i] >= (unsigned long)upcall_record &&
+			     traps[i] <= (unsigned long)upcall_record_flags);
 		resumed |= traps[i] == (unsigned long)odd_syscall_ip;
 	}
-	/* popfq of the handler sets it: its last instructions and what is resumed trap. */
+	/* popfq of the handler sets it: what comes after the next instruction traps. */
 	EXPECT_TRUE(resumed);
 }
 
@@ -606,21 +608,6 @@ TEST(a_selector_that_faults_is_awaited)
  * Tracers
  */
 
-struct sud_config_1 {
-	struct sud_config base;
-	__u64 upcall;
-};
-
-static long get_config(pid_t pid, struct sud_config_1 *config)
-{
-	return sud_ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, pid, sizeof(*config), config);
-}
-
-static long set_config(pid_t pid, const struct sud_config_1 *config)
-{
-	return sud_ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, pid, sizeof(*config), config);
-}
-
 FIXTURE(tracee) {
 	pid_t pid;
 	struct sud_config_1 config;
@@ -633,7 +620,7 @@ FIXTURE_SETUP(tracee)
 	self->config.upcall = (unsigned long)upcall_step;
 	self->pid = sud_tracee(sud_dispatch_and_call);
 	ASSERT_LT(0, self->pid);
-	ASSERT_EQ(0, set_config(self->pid, &self->config));
+	ASSERT_EQ(0, sud_set_config_1(self->pid, &self->config));
 }
 
 FIXTURE_TEARDOWN(tracee)
@@ -645,13 +632,13 @@ TEST_F(tracee, is_reported_and_put_back)
 {
 	struct sud_config_1 config;
 
-	ASSERT_EQ(0, get_config(self->pid, &config));
+	ASSERT_EQ(0, sud_get_config_1(self->pid, &config));
 	EXPECT_EQ(0, memcmp(&config, &self->config, sizeof(config)));
-	EXPECT_EQ(0, set_config(self->pid, &config));
+	EXPECT_EQ(0, sud_set_config_1(self->pid, &config));
 	config.upcall = 0;
-	ASSERT_EQ(0, set_config(self->pid, &config));
+	ASSERT_EQ(0, sud_set_config_1(self->pid, &config));
 	memset(&config, 0xff, sizeof(config));
-	ASSERT_EQ(0, get_config(self->pid, &config));
+	ASSERT_EQ(0, sud_get_config_1(self->pid, &config));
 	EXPECT_EQ(0, config.upcall);
 }
 
@@ -667,7 +654,7 @@ TEST_F(tracee, is_not_hidden_from_an_old_tracer)
 	EXPECT_EQ(0, memcmp(&old, &self->config.base, sizeof(old)));
 	EXPECT_EQ(-EFAULT, sud_get_config(self->pid, NULL));
 	/* A task that is off has none, whatever it had. */
-	ASSERT_EQ(0, set_config(self->pid, &self->config));
+	ASSERT_EQ(0, sud_set_config_1(self->pid, &self->config));
 	ASSERT_EQ(0, sud_set_config(self->pid, &off));
 	EXPECT_EQ(0, sud_get_config(self->pid, &old));
 }
@@ -679,17 +666,17 @@ TEST_F(tracee, is_validated_when_set)
 
 	for (i = 0; i < ARRAY_SIZE(beyond); i++) {
 		config.upcall = beyond[i];
-		EXPECT_EQ(-EFAULT, set_config(self->pid, &config));
+		EXPECT_EQ(-EFAULT, sud_set_config_1(self->pid, &config));
 	}
 	config.upcall = TAGGED;
-	EXPECT_EQ(-EFAULT, set_config(self->pid, &config));
+	EXPECT_EQ(-EFAULT, sud_set_config_1(self->pid, &config));
 	config = self->config;
 	config.base.mode = UPCALL;
-	EXPECT_EQ(-EINVAL, set_config(self->pid, &config));
+	EXPECT_EQ(-EINVAL, sud_set_config_1(self->pid, &config));
 	EXPECT_EQ(-EINVAL, sud_set_config(self->pid, &config.base));
 	config = (struct sud_config_1) { .upcall = 1 };
-	EXPECT_EQ(-EINVAL, set_config(self->pid, &config));
-	ASSERT_EQ(0, get_config(self->pid, &config));
+	EXPECT_EQ(-EINVAL, sud_set_config_1(self->pid, &config));
+	ASSERT_EQ(0, sud_get_config_1(self->pid, &config));
 	EXPECT_EQ(0, memcmp(&config, &self->config, sizeof(config)));
 }
 
@@ -773,6 +760,27 @@ TEST_F(tracee, that_is_stepped_goes_on_as_it_is_asked_to)
 	EXPECT_STREQ("()(", log);
 }
 
+TEST_F(tracee, that_is_suspended_makes_its_syscalls_natively)
+{
+	struct sud_config_1 config;
+	char log[16];
+
+	ASSERT_EQ(0, sud_set_options(self->pid, SUSPEND));
+	ASSERT_EQ(0, sud_get_config_1(self->pid, &config));
+	EXPECT_EQ(0, memcmp(&config, &self->config, sizeof(config)));
+	EXPECT_EQ(0, sud_log_stops(self->pid, PTRACE_SYSCALL, 0, log, sizeof(log)));
+	EXPECT_STREQ("()()(", log);
+}
+
+TEST_F(tracee, that_is_suspended_no_more_goes_up)
+{
+	ASSERT_EQ(0, sud_set_options(self->pid, SUSPEND));
+	ASSERT_TRUE(step_to_foreign(self->pid));
+	ASSERT_EQ(0, sud_set_options(self->pid, 0));
+	EXPECT_EQ('T', sud_stop(self->pid, sud_resume(self->pid, PTRACE_SINGLESTEP, 0)));
+	EXPECT_EQ((unsigned long)upcall_step, tracee_reg(self->pid, USER_IP));
+}
+
 static void block_sigtrap_and_call(void)
 {
 	sigset_t set;
@@ -802,7 +810,7 @@ TEST(a_step_is_no_signal_that_could_be_blocked_or_ignored)
 		ASSERT_EQ(0, sud_handle(NULL));
 		pid = sud_tracee(fns[i]);
 		ASSERT_LT(0, pid);
-		ASSERT_EQ(0, set_config(pid, &config));
+		ASSERT_EQ(0, sud_set_config_1(pid, &config));
 		/* The other steps end by a signal, which the kernel forces. */
 		do {
 			status = sud_resume(pid, PTRACE_SINGLESTEP, 0);
@@ -821,6 +829,8 @@ TEST(a_tracer_that_comes_in_the_middle_sees_pairs)
 	pid_t pid;
 
 	ASSERT_EQ(0, sud_handle(NULL));
+	if (!sud_can_hold())
+		SKIP(return, SUD_CANNOT_HOLD);
 	pid = sud_fork();
 	if (!pid) {
 		if (sud_hold(sud_hold_for_tracer)) {
@@ -831,8 +841,7 @@ TEST(a_tracer_that_comes_in_the_middle_sees_pairs)
 		sud_exit(0);
 	}
 	ASSERT_LT(0, pid);
-	if (!sud_await_flag_of(pid, SUD_HELD))
-		SKIP(return, SUD_CANNOT_HOLD);
+	ASSERT_TRUE(sud_await_flag_of(pid, SUD_HELD));
 	ASSERT_EQ(0, sud_ptrace(PTRACE_SEIZE, pid, 0,
 				(void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)));
 	ASSERT_EQ(0, sud_ptrace(PTRACE_INTERRUPT, pid, 0, NULL));
@@ -865,6 +874,54 @@ TEST(seccomp_is_not_asked)
 	ASSERT_EQ(0, prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
 	EXPECT_EQ(SUD_EMULATED, foreign_syscall(0xffff));
 	EXPECT_EQ(0, sud->dispatches);
+}
+
+/*
+ * A restartable sequence that the handler is in. That it is aborted by a signal
+ * shows that the kernel has looked at the address of the handler.
+ */
+static int aborts, too_early;
+
+static struct rseq *own_rseq(void)
+{
+	return (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+}
+
+static void note_abort(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	if (uc->uc_mcontext.gregs[REG_RIP] == (greg_t)upcall_abort)
+		aborts++;
+	/* It was preempted on its way to the syscall, and so outside. */
+	else if (uc->uc_mcontext.gregs[REG_RIP] == (greg_t)upcall_sequence)
+		too_early++;
+}
+
+TEST(a_restartable_sequence_may_be_in_the_handler)
+{
+	static struct rseq_cs cs __attribute__((aligned(32)));
+	int i;
+
+	if (!__rseq_size)
+		SKIP(return, "no restartable sequences");
+	ASSERT_EQ(0, sud_handle(NULL));
+	ASSERT_EQ(0, sud_sigaction(SIGUSR1, note_abort, 0));
+	if (!sud_hold(send_sigusr1))
+		SKIP(return, SUD_CANNOT_HOLD);
+	cs.start_ip = (unsigned long)upcall_sequence;
+	cs.post_commit_offset = upcall_sequence_end - (const char *)upcall_sequence;
+	cs.abort_ip = (unsigned long)upcall_abort;
+	ASSERT_EQ(0, sud_arm_foreign(hold.selector));
+	ASSERT_EQ(0, sud_upcall(upcall_sequence));
+	for (i = 1; !aborts && i <= 100; i++) {
+		ASSERT_TRUE(sud_hold_again());
+		own_rseq()->rseq_cs = (unsigned long)&cs;
+		EXPECT_EQ(SUD_EMULATED, foreign_syscall(0xffff));
+		own_rseq()->rseq_cs = 0;
+		ASSERT_EQ(i, aborts + too_early);
+	}
+	EXPECT_EQ(1, aborts);
 }
 
 #define EVENTS	"syscall_user_dispatch"
@@ -994,7 +1051,7 @@ static void __attribute__((constructor)) upcall_init(void)
 {
 	if (sud_upcall(NULL) == -EINVAL) {
 		ksft_print_header();
-		ksft_exit_skip("the kernel has no upcalls\n");
+		ksft_exit_skip(SUD_NO_UPCALL "\n");
 	}
 }
 
