@@ -11,7 +11,7 @@
 //!                                what is proved
 //!      ──> native ──> transplant, stubs
 //!                                whether the processor does what the engine says
-//!      ──> replay                what an input comes to
+//!      ──> replay, guest         what an input comes to: here, and on the kernel that runs
 //!      ──> verdict, policy       what the decision and the setters have to do, said once more
 //!      ──> scene                 how the functions are called, and what is assumed
 //!      ──> compare               two programs, path by path
@@ -29,6 +29,7 @@ mod call;
 mod claims;
 mod compare;
 mod explore;
+mod guest;
 mod image;
 mod machine;
 mod memory;
@@ -72,6 +73,9 @@ struct Options {
     /// Show what each does with the input that a claim does not hold for
     #[arg(long, value_name = "INPUT")]
     replay: Option<String>,
+    /// Have the kernel that runs do what a thread can do of that input: ./guest prove --run ...
+    #[arg(long, value_name = "INPUT", conflicts_with = "replay")]
+    run: Option<String>,
 }
 
 /// How something is proved.
@@ -168,6 +172,10 @@ fn prove(options: &Options) -> Result<bool> {
     let mut scene = Scene::new([&images[0], &images[1], &images[2]], &options.solver)?;
     if let Some(line) = &options.replay {
         replay::run(&mut scene, line)?;
+        return Ok(true);
+    }
+    if let Some(line) = &options.run {
+        guest::run(scene.layout, line)?;
         return Ok(true);
     }
     let mut claims = claims();

@@ -29,26 +29,45 @@ pub fn line(function: &str, input: &Assignment) -> String {
     format!("{function}: {}", show(input).join("; "))
 }
 
+/// A line that was given back.
+pub struct Line {
+    pub function: Function,
+    pub values: Vec<(String, u64)>,
+}
+
+impl Line {
+    pub fn parse(line: &str) -> Result<Self> {
+        let (title, rest) = line.split_once(": ").context("no function is named")?;
+        let function = Function::ALL.into_iter().find(|it| it.title() == title);
+        let function = function.with_context(|| format!("'{title}' is none of the functions"))?;
+        let mut values = Vec::new();
+        for pair in rest.split(';').map(str::trim).filter(|it| !it.is_empty()) {
+            let (name, value) = pair
+                .split_once('=')
+                .with_context(|| format!("no value: {pair}"))?;
+            let value = u64::from_str_radix(value.trim_start_matches("0x"), 16)
+                .with_context(|| format!("not a number: {value}"))?;
+            values.push((name.to_owned(), value));
+        }
+        Ok(Self { function, values })
+    }
+
+    /// What is not there is 0.
+    pub fn value(&self, name: &str) -> u64 {
+        let found = self.values.iter().find(|it| it.0 == name);
+        found.map_or(0, |it| it.1)
+    }
+}
+
 /// Runs what `line` made on Rust, patched C and upstream, and prints what each does.
 pub fn run(scene: &mut Scene, line: &str) -> Result<()> {
-    let (title, values) = line.split_once(": ").context("no function is named")?;
-    let function = Function::ALL.into_iter().find(|it| it.title() == title);
-    let function = function.with_context(|| format!("'{title}' is none of the functions"))?;
-    let mut given = Vec::new();
-    for pair in values.split(';').map(str::trim).filter(|it| !it.is_empty()) {
-        let (name, value) = pair
-            .split_once('=')
-            .with_context(|| format!("no value: {pair}"))?;
-        let value = u64::from_str_radix(value.trim_start_matches("0x"), 16)
-            .with_context(|| format!("not a number: {value}"))?;
-        given.push((name.to_owned(), value));
-    }
+    let Line { function, values } = Line::parse(line)?;
     for program in [scene.rust, scene.c, scene.upstream] {
         let paths = scene.paths(program, function, &[])?;
         println!("{}:", program.side);
         // An input is known by its name, whatever its width.
         let mut input = Assignment::new();
-        for (name, value) in &given {
+        for (name, value) in &values {
             for width in [1, 8, 16, 32, 64] {
                 input.insert(var(name, width), *value);
             }
