@@ -29,6 +29,9 @@ image.upstream := $(BUILD)/bzImage.upstream
 image.c := $(BUILD)/bzImage.c
 image.debug := $(BUILD)/bzImage.debug
 image.full := $(BUILD)/bzImage.full
+# What other compilers make of the same: the C by clang, the Rust by the oldest rustc.
+image.c-clang := $(BUILD)/bzImage.c-clang
+image.oldest := $(BUILD)/bzImage.oldest
 image = $(or $(image.$(KERNEL)),$(error KERNEL=$(KERNEL) is none of ours, upstream, c, debug, full))
 
 demo := $(BUILD)/kernel/ours/samples/syscall_user_dispatch/personality
@@ -67,9 +70,11 @@ define help
                            over an hour; continues where it was stopped (MUTANT= part of a name)
   make prove-mutants       the object code with an instruction changed, which 'make prove'
                            must notice; five minutes
+  make prove-compilers     the same of the C as clang compiles it, and of the Rust as the
+                           oldest rustc does; builds two kernels
   make matrix              build what the series touch in 65 configurations; an hour;
                            continues where it was stopped (MATRIX= a pattern of names)
-  make test-all            test, million, debug, matrix, mutants, prove-mutants: four hours
+  make test-all            test and all of these: four hours
   make clean               remove build/
   make distclean           remove the downloads and built tools as well
 
@@ -87,7 +92,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: FORCE run build build-upstream test check kunit kselftest differential prove bench bench-programs image shell exec \
-	million debug matrix mutants prove-mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
+	million debug matrix mutants prove-compilers prove-mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
 	@O=$(BUILD) ./guest sh -c '"$$0" && "$$1"' $(demo) $(dir $(demo))upcall
@@ -135,6 +140,8 @@ fragments.ours := $(call config,base) $(chosen)
 fragments.upstream := $(call config,base upstream)
 fragments.c := $(call config,base c)
 fragments.debug := $(call config,base) $(chosen) $(call config,debug)
+fragments.c-clang := $(fragments.c)
+fragments.oldest := $(fragments.ours)
 fragments.full := $(call config,base) $(chosen) $(call config,full)
 fragments = $(fragments.$(1)) $(if $(FRAGMENT),$(or $(realpath $(FRAGMENT)),$(error FRAGMENT=$(FRAGMENT) is no file)))
 # kernel,NAME,TREE: builds it, and puts its image and vmlinux where they are looked for.
@@ -161,6 +168,13 @@ $(image.full): $(BUILD)/.series $$(call needs,full) | $(BUILD)/bin/progress
 # Rust with KASAN takes clang.
 $(image.debug): $(BUILD)/.series $$(call needs,debug) | $(BUILD)/bin/progress
 	@LLVM=1 $(call kernel,debug,linux)
+
+$(image.c-clang): $(BUILD)/.series $$(call needs,c-clang) | $(BUILD)/bin/progress
+	@LLVM=1 $(call kernel,c-clang,linux)
+
+$(image.oldest): $(BUILD)/.series $$(call needs,oldest) scripts/oldest.sh | $(BUILD)/bin/progress
+	@scripts/oldest.sh $(BUILD)/oldest
+	@PATH="$(BUILD)/oldest:$$PATH" LIKE=ours $(call kernel,oldest,linux)
 
 # The results of all tests are KTAP in build/results: of the host, and of each
 # kernel. The closing line counts what is in there.
@@ -315,6 +329,15 @@ prove: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bi
 	@cat $(call taps,host,prove)
 	@report $(call taps,host,prove)
 
+prove-compilers: $(BUILD)/bzImage $(image.c) $(image.upstream) $(image.c-clang) $(image.oldest) \
+	$(BUILD)/bin/prove $(BUILD)/bin/report
+	@mkdir -p $(results)/host
+	@$(call long,prove-compilers,proving what other compilers make,130:60,$(results)/host/prove-*.tap,\
+		for images in c-clang:vmlinux,vmlinux.c-clang oldest:vmlinux.oldest,vmlinux.c; do \
+			(cd $(BUILD) && IFS=,; prove $$(echo "$${images#*:}") vmlinux.upstream >$(results)/host/prove-$${images%%:*}.tap); \
+		done; true)
+	@report $(call taps,host,prove-c-clang prove-oldest)
+
 # Each line is a mistake that was judged.
 prove-mutants: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bin/prove $(BUILD)/bin/report
 	@mkdir -p $(results)/host
@@ -354,7 +377,7 @@ matrix: $(BUILD)/.series $(BUILD)/bin/report $(BUILD)/bin/progress
 		scripts/matrix.sh >$(results)/host/matrix.tap)
 	@report $(results)/host/matrix.tap
 
-test-all: test million debug matrix mutants prove-mutants
+test-all: test million debug matrix mutants prove-compilers prove-mutants
 
 clean:
 	@rm -rf $(BUILD)

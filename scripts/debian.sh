@@ -21,7 +21,7 @@ private_apt() {
 	[ -e $keyring ] || die "no keyring to verify Debian's archive with" \
 		"Install debian-archive-keyring. $remedy"
 	: >"$apt/sources.list"
-	for suite in trixie-backports sid forky trixie; do
+	for suite in trixie-backports sid forky trixie bookworm; do
 		echo "deb [signed-by=$keyring] $mirror $suite main" \
 			>>"$apt/sources.list"
 	done

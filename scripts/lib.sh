@@ -5,6 +5,8 @@ set -eu
 
 # The series of patches/, in the order in which they apply.
 SERIES="fixes rust upcall"
+# The oldest compiler that they are for.
+RUSTC_MIN=1.85.0
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/syscall-user-dispatch
 
 say() { printf '==> %s\n' "$*" >&2; }

@@ -5,7 +5,7 @@
 . "$TOP/scripts/lib.sh"
 . "$TOP/scripts/debian.sh"
 
-RUSTC_MIN=1.85.0 BINDGEN_MIN=0.71.1 LLVM_MIN=17.0.1 QEMU_MIN=7.2
+BINDGEN_MIN=0.71.1 LLVM_MIN=17.0.1 QEMU_MIN=7.2
 VNG=1.42
 
 # What an earlier run chose is no reason to choose it again.
