@@ -276,7 +276,7 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,58:260,$(results)/*/*.tap,$(guest-run))
 	@$(call long,prove,proving the object code,64:30,$(results)/*/prove.tap,$(prove-run))
 	@$(bench-guard)
-	@$(call long,test,testing on three kernels$(comma) two guests at a time,8400:660,$(results)/*/*.tap,$(call beside,\
+	@$(call long,test,testing on three kernels$(comma) two guests at a time,10300:660,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
 		$(call guest,upstream,$(random.upstream) $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
