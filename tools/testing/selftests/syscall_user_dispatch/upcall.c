@@ -210,11 +210,25 @@ TEST(children_and_threads_start_without)
 	EXPECT_EQ(1, goes_up());
 }
 
+static void *go_elsewhere(void *arg)
+{
+	if (sud_arm_upcall(upcall_other))
+		return NULL;
+	return (void *)foreign_syscall(0xffff);
+}
+
 TEST(threads_may_have_different_handlers)
 {
+	pthread_t thread;
+	void *result;
+
 	ASSERT_EQ(0, sud_handle(NULL));
 	ASSERT_EQ(0, sud_arm_upcall(upcall_emulate));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, go_elsewhere, NULL));
+	ASSERT_EQ(0, pthread_join(thread, &result));
+	EXPECT_EQ(0x7e, (intptr_t)result);
 	EXPECT_EQ(SUD_EMULATED, foreign_syscall(0xffff));
+	/* And one thread has one after the other. */
 	ASSERT_EQ(0, sud_upcall(upcall_other));
 	EXPECT_EQ(0x7e, foreign_syscall(0xffff));
 }
