@@ -10,7 +10,7 @@
 
 # FILE%EDIT%REPORT: a line changed by sed, and what the kernel says to it. They
 # read beyond a variable, sleep while RCU must not, and overflow.
-mistakes='effects.rs%s/^\( *\)trace::dispatch(&entry);/\1let _ = unsafe { core::hint::black_box(\&raw const entry).wrapping_add(1).cast::<usize>().read_volatile() };\n&/%KASAN: stack-out-of-bounds
+mistakes='effects.rs%s/^\( *\)trace::dispatch(&entry, 0);/\1let _ = unsafe { core::hint::black_box(\&raw const entry).wrapping_add(1).cast::<usize>().read_volatile() };\n&/%KASAN: stack-out-of-bounds
 user_dispatch.rs%s/^\( *\)let config = Config::from/\1let _guard = kernel::sync::rcu::read_lock();\n&/%sleeping function called from invalid context
 policy.rs%s/len: len.wrapping_neg()/len: 0 - len/%panicked at kernel/entry/user_dispatch/policy.rs'
 
