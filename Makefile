@@ -52,6 +52,8 @@ define help
   make check               static checks
   make kunit               the policy's unit tests, in the guest
   make kselftest           upstream's selftests and ours, in the guest
+  make clients             gdb, strace, perf, trace-cmd, stress-ng and interposed programs,
+                           on ours and on upstream
   make differential        random programs on our kernel, on C and on upstream (SEED=, OPS=)
   make prove               the object code of the Rust against that of the C, for all inputs
   make bench               what each path costs, compared with C and with upstream
@@ -91,7 +93,7 @@ export help
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 .NOTPARALLEL:
-.PHONY: FORCE run build build-upstream test check kunit kselftest differential prove bench bench-programs image shell exec \
+.PHONY: FORCE run build build-upstream test check kunit kselftest clients differential prove bench bench-programs image shell exec \
 	million debug matrix mutants prove-compilers prove-mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
@@ -204,9 +206,12 @@ workspace := Cargo.toml Cargo.lock $(shell find host -name '*.rs' -o -name Cargo
 $(BUILD)/bin/guest $(BUILD)/bin/progress &: $(workspace) $(BUILD)/.setup
 	@scripts/host.sh guest progress
 	@touch $(BUILD)/bin/guest $(BUILD)/bin/progress
-$(BUILD)/bin/prove: $(workspace) $(BUILD)/.setup
-	@scripts/host.sh prove
+$(BUILD)/bin/prove $(BUILD)/bin/clients: $(workspace) $(BUILD)/.setup
+	@scripts/host.sh $(@F)
 	@touch $@
+# What debuggers are run on.
+$(BUILD)/bin/armed: host/clients/armed.c $(BUILD)/.setup
+	@gcc -g -O1 -Wall -Werror -pthread -o $@ $<
 
 # A user of the mechanism in Rust.
 $(BUILD)/bin/rustix: $(wildcard examples/rustix/*) $(BUILD)/.setup
@@ -233,7 +238,8 @@ million debug: patience := 7200
 # taps,NAME,SUITES: where that is; what is not there has failed. On upstream's kernel
 # our tests of what it gets wrong have to fail, and there alone.
 taps = $(foreach suite,$(2),$(call tap,$(1)/$(firstword $(subst :, ,$(suite)))))
-tap = $(results)/$(1).tap$(if $(filter upstream/syscall_user_dispatch,$(1)),!scripts/upstream-fails)
+tap = $(results)/$(1).tap$(or $(if $(filter upstream/syscall_user_dispatch,$(1)),!scripts/upstream-fails),$(if \
+	$(filter %/syscall_user_dispatch,$(1)),+))
 
 kunit-parse = $(BUILD)/linux/tools/testing/kunit/kunit.py parse $(results)/ours/kunit.tap || true
 guest-run = mkdir -p $(results)/host && scripts/guest-test.sh >$(results)/host/guest.tap || true
@@ -267,10 +273,10 @@ bench-guard = mkdir -p $(results)/host && \
 # Two guests at a time: ours, then ours with two processors; beside them upstream's,
 # then the implementation in C.
 suites := $(neighbours) syscall_user_dispatch
-smp := stress stress-ng syscall_user_dispatch:entry_paths_32
+smp := stress stress-ng clients syscall_user_dispatch:entry_paths_32
 test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kselftest/run_kselftest.sh \
 	$(BUILD)/bin/report $(BUILD)/bin/bench $(BUILD)/bin/differential $(BUILD)/bin/rustix $(BUILD)/bin/guest \
-	$(BUILD)/bin/prove
+	$(BUILD)/bin/prove $(BUILD)/bin/clients $(BUILD)/bin/armed
 	@rm -rf $(results)
 	@$(call long,check,checking the sources,12:60,$(results)/*/*.tap,$(check-run))
 	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,58:260,$(results)/*/*.tap,$(guest-run))
@@ -278,11 +284,11 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	@$(bench-guard)
 	@$(call long,test,testing on three kernels$(comma) two guests at a time,10300:660,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
-		$(call guest,upstream,$(random.upstream) $(suites)); $(call guest,c,$(random) $(selftests))))
+		$(call guest,upstream,$(random.upstream) clients $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
 	@$(call differential-compare,ours)
 	@report $(call taps,host,check guest prove bench bench-programs $(differentials)) $(call taps,ours,kunit samples syscall_user_dispatch) \
-		$(call taps,ours-smp,$(smp)) $(call taps,c,$(selftests)) $(call taps,upstream,syscall_user_dispatch) \
+		$(call taps,ours-smp,$(smp)) $(call taps,c,$(selftests)) $(call taps,upstream,clients syscall_user_dispatch) \
 		$(join $(call taps,ours,$(neighbours)),$(addprefix =,$(call taps,upstream,$(neighbours))))
 
 check: $(BUILD)/bzImage $(BUILD)/bin/report
@@ -297,6 +303,14 @@ kunit: $(BUILD)/bzImage $(BUILD)/bin/report $(BUILD)/bin/guest
 kselftest: $$(image) $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report $(BUILD)/bin/guest
 	@$(call long,kselftest,running the selftests,800:150,$(results)/*/*.tap,$(call guest,$(KERNEL),$(selftests)))
 	@report $(call taps,$(KERNEL),$(selftests))
+
+# KERNEL=full has what bpftrace wants.
+clients: $$(image) $(BUILD)/bzImage $(BUILD)/bzImage.upstream $(BUILD)/bin/clients $(BUILD)/bin/armed \
+	$(BUILD)/bin/guest $(BUILD)/bin/report
+	@$(call long,clients,running other people's programs,100:200,$(results)/*/clients.tap,\
+		$(call beside,$(call guest,$(KERNEL),clients),$(call guest,upstream,clients)))
+	@cat $(call taps,$(KERNEL),clients) $(call taps,upstream,clients)
+	@report $(call taps,$(KERNEL),clients) $(call taps,upstream,clients)
 
 million: OPS := 1000000
 differential million: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream \
@@ -329,13 +343,13 @@ prove: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/bi
 	@cat $(call taps,host,prove)
 	@report $(call taps,host,prove)
 
+prove-others = prove vmlinux vmlinux.c-clang vmlinux.upstream >$(results)/host/prove-c-clang.tap; \
+	prove vmlinux.oldest vmlinux.c vmlinux.upstream >$(results)/host/prove-oldest.tap
 prove-compilers: $(BUILD)/bzImage $(image.c) $(image.upstream) $(image.c-clang) $(image.oldest) \
 	$(BUILD)/bin/prove $(BUILD)/bin/report
 	@mkdir -p $(results)/host
 	@$(call long,prove-compilers,proving what other compilers make,130:60,$(results)/host/prove-*.tap,\
-		for images in c-clang:vmlinux,vmlinux.c-clang oldest:vmlinux.oldest,vmlinux.c; do \
-			(cd $(BUILD) && IFS=,; prove $$(echo "$${images#*:}") vmlinux.upstream >$(results)/host/prove-$${images%%:*}.tap); \
-		done; true)
+		cd $(BUILD); $(prove-others); true)
 	@report $(call taps,host,prove-c-clang prove-oldest)
 
 # Each line is a mistake that was judged.

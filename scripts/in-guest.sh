@@ -3,7 +3,7 @@
 # in-guest.sh RESULTS SUITE...
 #
 # Run suites in the guest, each with its results as KTAP in RESULTS/SUITE.tap. A
-# suite is "kunit", "samples", "stress", "stress-ng", "injection", or a
+# suite is "kunit", "samples", "stress", "stress-ng", "clients", "injection", or a
 # directory of the selftests, with the tests of it that are wanted behind a
 # colon: "ptrace:get_set_sud". The suite "differential:SEED:OPERATIONS", and the same with
 # "-upcall" or "-ours" behind its name, says something only beside that of another
@@ -109,6 +109,8 @@ for suite; do
 	echo "    ${results##*/}: $name" >&2
 	case $suite in
 	kunit | samples | injection) $suite >"$results/$name.tap" ;;
+	clients) "$here/build/bin/clients" "$here/build/kernel/ours/samples/syscall_user_dispatch" \
+		"$here/build/bin/armed" >"$results/$name.tap" ;;
 	stress-ng) stress_ng >"$results/$name.tap" ;;
 	stress) "$here/build/bin/differential" stress 1 20 --ours >"$results/$name.tap" ;;
 	differential:* | differential-*:*)

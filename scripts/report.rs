@@ -6,6 +6,8 @@
 //! `report ARGUMENT...`, where an argument is one of
 //!
 //! - `FILE`: nothing in it may fail, not even a test that says itself that it is expected to.
+//! - `FILE+`: the same, and no program of it may be skipped as a whole, as one would be that did not
+//!   find what it tests.
 //! - `OURS=UPSTREAM`: no result in OURS may be worse than that in UPSTREAM. Those tests are
 //!   upstream's, and so are the failures on both.
 //! - `FILE!LIST`: what LIST names has to fail, which counts as passed, and nothing else may. A line
@@ -157,6 +159,18 @@ fn read(path: &str) -> Outcomes {
     }
 }
 
+/// The results in a file, where each program finds what it tests.
+fn with_all_programs(file: &str) -> Outcomes {
+    let mut all = read(file);
+    for (name, outcome) in &mut all {
+        // The tests of a program have its name before theirs.
+        if let (Skipped(why), false) = (&*outcome, name.contains(": ")) {
+            *outcome = Failed(format!("skipped as a whole: {why}"));
+        }
+    }
+    all
+}
+
 /// The results of ours, judged by those of upstream.
 fn beside(mut ours: Outcomes, upstream: Outcomes) -> Outcomes {
     for (test, upstream) in upstream {
@@ -228,6 +242,8 @@ fn main() -> ExitCode {
             (ours, beside(read(ours), read(upstream)))
         } else if let Some((file, list)) = argument.split_once('!') {
             (file, with_failures(file, list))
+        } else if let Some(file) = argument.strip_suffix('+') {
+            (file, with_all_programs(file))
         } else {
             (&*argument, read(&argument))
         };

@@ -85,8 +85,8 @@ missing() {
 	[ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
 	# What upstream's selftests of seccomp are linked with.
 	[ -e /usr/include/sys/capability.h ] || echo libcap-dev
-	for tool in bc bison column:bsdextrautils cpio file find:findutils flex flock:util-linux git kmod \
-		make patch pahole perl rsync sqlite3 stress-ng tar xz:xz-utils z3; do
+	for tool in bc bison column:bsdextrautils cpio file find:findutils flex flock:util-linux gdb git kmod \
+		make patch pahole perf:linux-perf perl rsync sqlite3 strace stress-ng tar trace-cmd xz:xz-utils z3; do
 		have "${tool%:*}" || echo "${tool#*:}"
 	done
 }

@@ -34,7 +34,9 @@ for test in $(echo "$listed" | grep -vE "_32\$|$last") $(echo "$listed" | grep '
 	echo "in $name"
 	(cd "${test%:*}" && exec timeout -k 10 135 "./$name") >"$said" 2>&1 </dev/null
 	case $? in
-	0 | 4) ;;
+	0) ;;
+	# Not one of them does so of itself: it missed what it tests.
+	4) echo "was skipped" >>"$said"; caught "$name" ;;
 	124 | 137) echo "did not end" >>"$said"; caught "$name" ;;
 	*) caught "$name" ;;
 	esac

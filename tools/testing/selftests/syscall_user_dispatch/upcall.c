@@ -719,6 +719,7 @@ TEST_F(tracee, makes_no_stop_for_an_upcall_under_sysemu)
 
 #define USER_CX	offsetof(struct user, regs.rcx)
 #define USER_R11	offsetof(struct user, regs.r11)
+#define USER_FLAGS	offsetof(struct user, regs.eflags)
 
 /* Step to the foreign syscall, which is the next instruction then. */
 static bool step_to_foreign(pid_t pid)
@@ -762,6 +763,21 @@ TEST_F(tracee, that_is_stepped_by_blocks_stops_at_the_first_instruction)
 TEST_F(tracee, that_is_stepped_under_sysemu_stops_at_the_first_instruction)
 {
 	expect_step(_metadata, self->pid, PTRACE_SYSEMU_SINGLESTEP);
+}
+
+/* Who writes TF into the flags wants the program to have it. */
+TEST_F(tracee, that_is_stepped_keeps_a_trap_flag_of_its_own)
+{
+	unsigned long flags;
+
+	ASSERT_TRUE(step_to_foreign(self->pid));
+	flags = tracee_reg(self->pid, USER_FLAGS);
+	EXPECT_EQ(0, flags & TF);
+	ASSERT_EQ(0, sud_ptrace(PTRACE_POKEUSER, self->pid, USER_FLAGS, (void *)(flags | TF)));
+	EXPECT_EQ('T', sud_stop(self->pid, sud_resume(self->pid, PTRACE_SINGLESTEP, 0)));
+	EXPECT_EQ((unsigned long)upcall_step, tracee_reg(self->pid, USER_IP));
+	EXPECT_EQ(TF, tracee_reg(self->pid, USER_R11) & TF);
+	EXPECT_EQ(0, tracee_reg(self->pid, USER_FLAGS) & TF);
 }
 
 TEST_F(tracee, that_is_stepped_goes_on_as_it_is_asked_to)
