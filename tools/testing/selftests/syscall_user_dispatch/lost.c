@@ -173,10 +173,6 @@ static bool flooding;
 
 static void *flood(void *arg)
 {
-	sigset_t all;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	/* On one processor, each call would otherwise wait for the end of time slices. */
 	while (__atomic_load_n(&flooding, __ATOMIC_RELAXED)) {
 		send_to_thread();
@@ -197,7 +193,7 @@ TEST_F(entry, each_dispatch_comes_once_in_a_flood_of_others)
 	ASSERT_EQ(0, sud_handle(emulate));
 	ASSERT_TRUE(sud_hold(send_to_thread));
 	flooding = true;
-	ASSERT_EQ(0, pthread_create(&thread, NULL, flood, NULL));
+	ASSERT_EQ(0, sud_thread_without_signals(&thread, flood, NULL));
 	for (i = 0; i < FLOOD_CALLS; i++) {
 		ret = call_held(variant->stub, FLOOD_FIRST + i, self->ip);
 		ASSERT_EQ(SUD_EMULATED, ret);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -276,6 +277,22 @@ static inline void sud_undo_now(struct sud_undo *undo)
 }
 
 /* Write a string to a file of procfs or the like; 0 or -errno. */
+/*
+ * Start a thread that all signals are blocked in from its first instruction on:
+ * those for the process go to its other threads.
+ */
+static inline int sud_thread_without_signals(pthread_t *thread, void *(*fn)(void *arg), void *arg)
+{
+	sigset_t all, before;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = pthread_create(thread, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ret;
+}
+
 static inline int sud_write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);

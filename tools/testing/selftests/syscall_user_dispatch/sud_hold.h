@@ -37,10 +37,7 @@ static inline void *sud_supply(void *arg)
 		.len = SUD_PAGE,
 	};
 	struct uffd_msg fault;
-	sigset_t all;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	while (read(hold.uffd, &fault, sizeof(fault)) == sizeof(fault)) {
 		pthread_mutex_lock(&hold.lock);
 		if (hold.missing)
@@ -81,7 +78,8 @@ static inline bool sud_hold(void (*meanwhile)(void))
 	return hold.uffd >= 0 && hold.selector &&
 		!ioctl(hold.uffd, UFFDIO_API, &api) &&
 		!ioctl(hold.uffd, UFFDIO_REGISTER, &reg) &&
-		!pthread_create(&thread, NULL, sud_supply, sud_pages(1, PROT_READ | PROT_WRITE));
+		!sud_thread_without_signals(&thread, sud_supply,
+					    sud_pages(1, PROT_READ | PROT_WRITE));
 }
 
 /* Have the page missing once more, so that hold.meanwhile is called before it is back. */

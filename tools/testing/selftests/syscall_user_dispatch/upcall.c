@@ -565,13 +565,8 @@ static void call_foreign_in_signal(int sig)
 	alarms_right += foreign_syscall(0xffff) == SUD_EMULATED;
 }
 
-/* The alarms are for the thread that is armed. */
 static void *flood(void *arg)
 {
-	sigset_t set;
-
-	sigfillset(&set);
-	pthread_sigmask(SIG_SETMASK, &set, NULL);
 	while (!__atomic_load_n(&sud->flag, __ATOMIC_ACQUIRE))
 		syscall(__NR_tgkill, getpid(), sud->tid, SIGSYS);
 	return NULL;
@@ -588,7 +583,8 @@ TEST(none_is_lost_and_none_is_made_up)
 	ASSERT_EQ(0, sud_handle(NULL));
 	sud->tid = gettid();
 	signal(SIGALRM, call_foreign_in_signal);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, flood, NULL));
+	/* The alarms are for the thread that is armed. */
+	ASSERT_EQ(0, sud_thread_without_signals(&thread, flood, NULL));
 	ASSERT_EQ(0, sud_arm_upcall(upcall_emulate));
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
 	for (i = 0; i < calls; i++)
