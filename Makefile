@@ -4,7 +4,7 @@
 
 TOP := $(CURDIR)
 BUILD := $(abspath $(or $(O),build))
-export TOP BUILD KDIR J PATCH MATRIX MUTANT FRAGMENT
+export TOP BUILD KDIR J PATCH MATRIX MUTANT FRAGMENT CONFIG LOCAL
 $(if $(filter-out 2,$(words $(TOP) $(BUILD)))$(findstring :,$(TOP)$(BUILD)),$(error \
 	a space or a colon in '$(TOP)' or '$(or $(O),build)': neither make nor the kernel's build can handle it. \
 	Move the repository, or name another directory by O=))
@@ -62,6 +62,11 @@ define help
   make docs                the admin guide's page, as HTML
   make rustdoc             the code's documentation, private items included
   make menuconfig          the options of our kernel: implementation, tests, debugging
+  make deb                 Debian packages of the patched kernel, in build/deb; CONFIG=running,
+                           CONFIG=debian or CONFIG=FILE for another configuration than our
+                           own, LOCAL=1 for the modules that are in use only
+  make installed           those packages in a small Debian on a disk image: installed, booted,
+                           tested and removed again
   make patches             the series, ready to send
   make patches-bisect      build and boot each patch, option on and off; over an hour
                            (PATCH=fixes/N or rust/N)
@@ -94,7 +99,7 @@ export help
 .SECONDEXPANSION:
 .NOTPARALLEL:
 .PHONY: FORCE run build build-upstream test check kunit kselftest clients differential prove bench bench-programs image shell exec \
-	million debug matrix mutants prove-compilers prove-mutants test-all docs rustdoc patches patches-bisect menuconfig help clean distclean
+	million debug matrix mutants prove-compilers prove-mutants test-all docs rustdoc deb installed patches patches-bisect menuconfig help clean distclean
 
 run: $(BUILD)/bzImage
 	@O=$(BUILD) ./guest sh -c '"$$0" && "$$1"' $(demo) $(dir $(demo))upcall
@@ -282,7 +287,7 @@ test: $(BUILD)/bzImage $(BUILD)/bzImage.c $(BUILD)/bzImage.upstream $(BUILD)/kse
 	@$(call long,guest,running commands in guests$(comma) in all the ways they may end,58:260,$(results)/*/*.tap,$(guest-run))
 	@$(call long,prove,proving the object code,64:30,$(results)/*/prove.tap,$(prove-run))
 	@$(bench-guard)
-	@$(call long,test,testing on three kernels$(comma) two guests at a time,10300:660,$(results)/*/*.tap,$(call beside,\
+	@$(call long,test,testing on three kernels$(comma) two guests at a time,10800:840,$(results)/*/*.tap,$(call beside,\
 		$(call guest,ours,kunit samples $(random) $(suites)); $(call guest,ours-smp,$(smp)),\
 		$(call guest,upstream,$(random.upstream) clients $(suites)); $(call guest,c,$(random) $(selftests))))
 	@$(kunit-parse)
@@ -375,6 +380,17 @@ rustdoc: $(BUILD)/bzImage
 menuconfig: $(BUILD)/.series
 	@scripts/menuconfig.sh
 
+# For one's own machine.
+deb: $(BUILD)/.series $(BUILD)/bin/progress
+	@scripts/deb.sh $(call config,base ours installed)
+
+# The packages in a Debian of their own.
+installed: deb $(BUILD)/kselftest/run_kselftest.sh $(BUILD)/bin/report
+	@mkdir -p $(results)/host
+	@scripts/installed.sh >$(results)/host/installed.tap
+	@cat $(results)/host/installed.tap
+	@report $(results)/host/installed.tap
+
 patches: $(BUILD)/.series
 	@scripts/patches.sh
 
@@ -391,7 +407,7 @@ matrix: $(BUILD)/.series $(BUILD)/bin/report $(BUILD)/bin/progress
 		scripts/matrix.sh >$(results)/host/matrix.tap)
 	@report $(results)/host/matrix.tap
 
-test-all: test million debug matrix mutants prove-compilers prove-mutants
+test-all: test million debug matrix mutants prove-compilers prove-mutants installed
 
 clean:
 	@rm -rf $(BUILD)
